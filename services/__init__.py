@@ -1,0 +1,1 @@
+"""The four services: `ingest` decides, `process` works, `recover` repairs, `api` answers. None imports another."""

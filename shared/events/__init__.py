@@ -1,0 +1,1 @@
+"""The contract between services: what is said (`catalogue`) and how it travels (`envelope`)."""

@@ -1,0 +1,80 @@
+"""What turns files into text and text into vectors."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from shared.model.document import Segment
+from shared.model.space import EmbeddingSpace
+
+Purpose = Literal["document", "query"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Embeddings:
+    """One vector per text, in the order of the texts, and what they cost."""
+
+    vectors: Sequence[Sequence[float]]
+    tokens: int
+    calls: int
+
+
+class Embedder(Protocol):
+    """Turns text into vectors of one space. Safe to call from many tasks; the adapter bounds its own concurrency."""
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The space of all vectors this embedder makes."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """How many texts one call takes at most; also the unit that is repeated after a kill."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens of a text the model reads; chunks are made to fit."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens the model would see (exactly, or a bound from above where the model is remote)."""
+        ...
+
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:
+        """Return one vector of length `space.dimensions` per text; at most `batch_size` texts, none of them empty.
+
+        Raises:
+            RateLimitError: with what the service asked to wait, if it did.
+            AuthenticationError: the key or account was refused; exactly one call was made.
+            RetryableError: timed out, refused, 5xx, or a malformed answer, after the bounded tries inside one call.
+            NonRetryableError: the service says the request itself is wrong.
+        """
+        ...
+
+
+class Extractor(Protocol):
+    """Turns a file into segments of text, in a child process with limits on time and memory.
+
+    Whatever the file does to the child, the caller gets segments or one error, and no process or file stays behind.
+    """
+
+    def extract(self, path: Path, *, media_type: str, start: int = 0) -> AsyncIterator[Segment]:
+        """Yield the segments of a file in reading order, from index `start` on.
+
+        The same bytes give the same segments, so that a successor can go on where a killed worker stopped.
+
+        Raises:
+            UnprocessableContent: `UNSUPPORTED_TYPE`, `CORRUPT`, `ENCRYPTED`, `EMPTY`, `TOO_COMPLEX` (limits reached).
+            WorkerCrashed: the child died for a reason that is not the file's.
+        """
+        ...
+
+    def sniff(self, path: Path, *, name: str) -> str:
+        """Return the media type by the bytes; the name only decides between kinds of text.
+
+        Raises:
+            UnprocessableContent: `UNSUPPORTED_TYPE` or `EMPTY`.
+        """
+        ...

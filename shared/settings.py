@@ -1,0 +1,85 @@
+"""The environment, read once: the only module that looks at it.
+
+Each service's own settings extend `CommonSettings`. All problems are reported together, in one message that names the
+variables. Secrets are `SecretStr`: they do not appear in logs, errors or `repr`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Literal, Self, TypeVar
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import ConfigurationError
+
+S = TypeVar("S", bound="CommonSettings")
+
+
+class CommonSettings(BaseSettings):
+    """What every service needs. Names are those that people know from the environment, in upper case."""
+
+    model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True, populate_by_name=True)
+
+    database_url: SecretStr = Field(description="Postgres, as postgresql://user:password@host:port/name")
+    google_cloud_project_id: str = Field(min_length=1, description="The project of topics and bucket")
+    google_cloud_region: str = Field("us-central1", description="Where Vertex AI is called")
+    bucket: str = Field(min_length=3, description="The bucket whose objects are indexed")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged")
+    log_format: Literal["json", "console"] = Field("json", description="Lines for machines or for people")
+
+    database_pool_size: int = Field(10, ge=1, le=200, description="Connections of one process at most")
+    database_pool_timeout_seconds: float = Field(10.0, gt=0, description="How long to wait for a connection")
+    pubsub_emulator_host: str | None = Field(None, description="host:port of a stand-in for Pub/Sub; not in the cloud")
+    storage_emulator_host: str | None = Field(None, description="URL of a stand-in for Cloud Storage; not in the cloud")
+    otlp_endpoint: str | None = Field(
+        None,
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint"),
+        description="Where traces and metrics are sent, over HTTP; nowhere when empty",
+    )
+    http_host: str = Field("127.0.0.1", description="Where this service listens")
+    port: int = Field(0, ge=0, le=65535, description="Port of this service; 0 takes a free one")
+    k_service: str | None = Field(None, description="Set by Cloud Run; means that this is the cloud")
+    worker_name: str = Field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}", description="Lease owner")
+
+    max_retry_attempts: int = Field(3, ge=0, le=10, description="How often a failed job is tried again")
+    retry_delays_seconds: tuple[int, ...] = Field(
+        (0, 60, 300, 900, 3600), description="Waits before attempts 1, 2, 3, 4, 5, as a JSON list"
+    )
+    max_rescues: int = Field(5, ge=1, le=100, description="How often a job is rescued from a dead worker")
+    lease_seconds: int = Field(60, ge=5, le=600, description="How long a claim lasts without a heartbeat")
+    heartbeat_seconds: int = Field(20, ge=1, le=200, description="How often a claim is renewed")
+
+    @model_validator(mode="after")
+    def _no_stand_ins_in_the_cloud(self) -> Self:
+        if self.k_service and (self.pubsub_emulator_host or self.storage_emulator_host):
+            raise ValueError("PUBSUB_EMULATOR_HOST and STORAGE_EMULATOR_HOST must not be set on Cloud Run")
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError("LEASE_SECONDS must be at least twice HEARTBEAT_SECONDS")
+        if len(self.retry_delays_seconds) <= self.max_retry_attempts:
+            raise ValueError("RETRY_DELAYS_SECONDS needs one entry per attempt: MAX_RETRY_ATTEMPTS + 1 at least")
+        return self
+
+
+def load(kind: type[S], overrides: dict[str, str] | None = None) -> S:
+    """Read one service's settings from the environment; `overrides` win over it (names as in the environment).
+
+    Raises:
+        ConfigurationError: with every problem, one a line; values are not shown.
+    """
+    values = {name.lower(): value for name, value in (overrides or {}).items()}
+    try:
+        return kind(**values)  # type: ignore[arg-type]  # strings are what an environment holds; pydantic parses them
+    except ValidationError as error:
+        problems = [
+            f"  {'.'.join(str(part) for part in problem['loc']).upper() or 'settings'}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        raise ConfigurationError("these settings are wrong or missing:\n" + "\n".join(problems)) from None
+
+
+def environment() -> dict[str, str]:
+    """Return a copy of this process's environment, to start children with."""
+    return dict(os.environ)
