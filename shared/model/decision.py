@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.model.document import Document, ObjectMetadata
-from shared.model.job import Status
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +56,7 @@ class Remove:
 Decision = Nothing | Index | Adopt | Describe | Remove
 
 
-def decide(document: Document | None, live: ObjectMetadata | None, owner: Owner | None) -> Decision:  # noqa: PLR0911
+def decide(document: Document | None, live: ObjectMetadata | None, owner: Owner | None) -> Decision:
     """Return what brings the document in step with the bucket; `owner` is who the live object belongs to, if known."""
     if live is None:
         return Nothing() if document is None or document.generation is None else Remove()
@@ -78,7 +77,6 @@ def _holds_content_of(document: Document, live: ObjectMetadata) -> bool:
     return (
         document.generation is not None
         and document.live_job_id is not None
-        and document.current_job_status is not Status.FAILED
         and live.has_content_of(
             size_bytes=document.indexed_size_bytes, crc32c=document.indexed_crc32c, md5=document.indexed_md5
         )

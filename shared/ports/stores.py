@@ -165,7 +165,7 @@ class RecoverStore(Protocol):
     """What the recover service asks. Two runs at once never treat one job twice; batches are bounded by `limit`."""
 
     async def rescue_expired(self, *, limit: int) -> RescueReport:
-        """Give jobs with an expired lease back to the queue, quarantined and uncharged, or fail those past the bound."""
+        """Give jobs with an expired lease back, quarantined and uncharged, or fail those past the bound."""
         ...
 
     async def ring_stuck(self, *, limit: int, threshold_seconds: float) -> int:
