@@ -1,0 +1,84 @@
+"""`serve()`: the broker behind an address, for as long as a context lasts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from math import inf
+
+import grpc
+
+from shared.clock import Clock, SystemClock
+from shared.errors import DependencyUnavailable
+from shared.local.pubsub.broker import Broker
+from shared.local.pubsub.server import Api, add_grpc
+from shared.local.pubsub.topology import Topology
+
+STOP_GRACE_SECONDS = 0.5
+"""Time for the streams to be told that the endpoint goes away; usually they need none of it."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A running endpoint: its address for PUBSUB_EMULATOR_HOST, and the broker for tests that steer it."""
+
+    host: str
+    port: int
+    broker: Broker
+
+    @property
+    def address(self) -> str:
+        """The address as "host:port"."""
+        return f"{self.host}:{self.port}"
+
+
+@asynccontextmanager
+async def serve(
+    host: str = "127.0.0.1", port: int = 0, *, clock: Clock | None = None, topology: Topology | None = None
+) -> AsyncIterator[Endpoint]:
+    """Serve Pub/Sub on `host:port` (0: any free port) until the context ends.
+
+    The topology exists before the port opens, so that no client ever meets a topic that is missing. All state is in
+    memory and ends with the context.
+
+    Raises:
+        DependencyUnavailable: the port is taken.
+        InvalidRequest, NotFound: the topology is wrong.
+    """
+    clock = clock or SystemClock()
+    earlier = asyncio.Event()
+    broker = Broker(clock, on_earlier_wakeup=earlier.set)
+    if topology is not None:
+        topology.create(broker)
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)])
+    add_grpc(server, Api(broker))
+    try:
+        bound_port = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise DependencyUnavailable(f"The address {host}:{port} is taken.") from error
+    timers = asyncio.create_task(_run_timers(broker, clock, earlier))
+    try:
+        await server.start()
+        yield Endpoint(host, bound_port, broker)
+    finally:
+        timers.cancel()
+        await asyncio.wait([timers])
+        broker.close()
+        await server.stop(STOP_GRACE_SECONDS)
+
+
+async def _run_timers(broker: Broker, clock: Clock, earlier: asyncio.Event) -> None:
+    """Call `tick` whenever something is due on the clock."""
+    while True:
+        earlier.clear()
+        due_seconds = broker.arm()
+        moved = asyncio.create_task(earlier.wait())
+        waits: set[asyncio.Task[object]] = {moved}
+        if due_seconds < inf:
+            waits.add(asyncio.create_task(clock.sleep(due_seconds - clock.monotonic())))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        broker.tick()
