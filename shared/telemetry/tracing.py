@@ -1,0 +1,117 @@
+"""Spans and the context that crosses processes, as W3C `traceparent` strings.
+
+A `Tracing` belongs to one service and owns its provider; OpenTelemetry's process-wide provider is never set. Without
+an exporter spans are still made, so that logs carry trace ids and messages carry a `traceparent`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from shared.errors import LeaseLost, Superseded, code_of
+
+Attribute = str | bool | int | float
+
+_W3C = TraceContextTextMapPropagator()
+_NOT_FAILURES = (Superseded, LeaseLost, asyncio.CancelledError)
+EXPORT_TIMEOUT_SECONDS = 2.0  # a collector that is away must not eat the grace time at shutdown
+
+
+class Tracing:
+    """Makes the spans of one service. An async context manager: leaving it sends what is left, for 2 s at most."""
+
+    def __init__(
+        self,
+        service_name: str,
+        *,
+        otlp_endpoint: str | None = None,
+        processors: Sequence[SpanProcessor] = (),
+        sample_ratio: float = 1.0,
+    ) -> None:
+        """Send to `otlp_endpoint` (HTTP, without `/v1/traces`) if given; `processors` see every sampled span too."""
+        self._provider = TracerProvider(
+            resource=Resource.create({"service.name": service_name}),
+            sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
+            shutdown_on_exit=False,
+        )
+        if otlp_endpoint:
+            exporter = OTLPSpanExporter(
+                endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_TIMEOUT_SECONDS
+            )
+            self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        for processor in processors:
+            self._provider.add_span_processor(processor)
+        self._tracer = self._provider.get_tracer("headrace")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self._provider.shutdown)
+
+    @contextmanager
+    def span(
+        self,
+        name: str,
+        *,
+        parent: str | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Mapping[str, Attribute] | None = None,
+    ) -> Iterator[Span]:
+        """Open a span for the block: a child of `parent` (a `traceparent`), else of the current span, else a root.
+
+        An exception that leaves the block marks the span with its stable code only: messages and stack traces may
+        hold what a file said. Supersession, a lost lease and cancellation are no failures. A malformed `parent` counts
+        as none.
+        """
+        context: Context | None = _W3C.extract({"traceparent": parent}) if parent else None
+        with self._tracer.start_as_current_span(
+            name,
+            context=context,
+            kind=kind,
+            attributes=dict(attributes or {}),
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield span
+            except BaseException as error:
+                span.set_attribute("error.type", type(error).__name__)
+                span.set_attribute("headrace.error_code", code_of(error))
+                if not isinstance(error, _NOT_FAILURES):
+                    span.set_status(Status(StatusCode.ERROR, code_of(error)))
+                raise
+
+    @staticmethod
+    def traceparent() -> str | None:
+        """Return the current span as a `traceparent`, to send along or to store on a job; None outside of spans."""
+        return current_traceparent()
+
+
+def current_traceparent() -> str | None:
+    """Return the current span as a `traceparent`, whoever made it; None outside of spans."""
+    carrier: dict[str, str] = {}
+    _W3C.inject(carrier)
+    return carrier.get("traceparent")
+
+
+def current_trace() -> tuple[str, str] | None:
+    """Return the trace id and span id of the current span as hexadecimal, for logs; None outside of spans."""
+    context = trace.get_current_span().get_span_context()
+    return (format(context.trace_id, "032x"), format(context.span_id, "016x")) if context.is_valid else None
