@@ -1,0 +1,1 @@
+"""The service that works: claim, download, extract, chunk, embed, store, swap."""

@@ -1,0 +1,244 @@
+"""Segments into chunks: pieces small enough for the model, each with its exact place. Pure and deterministic.
+
+Structure first: a chunk never crosses a segment, and a table is cut between rows, with its header on every piece.
+Then the token budget: prose is cut where paragraphs, sentences or words end, in this order of preference.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+
+from semantic_text_splitter import TextSplitter
+
+from shared.ids import text_hash
+from shared.model.document import Chunk, Segment
+from shared.model.locator import Locator, LocatorKind
+
+TARGET_TOKENS = 200
+"""What a chunk aims at: short enough to be one thought, long enough to be understood alone."""
+
+# A tokenizer may see a long run of characters as one unknown token; the database and the reader do not.
+_CHARACTERS_PER_TOKEN = 12
+# The splitter's time grows faster than its input, so it is fed blocks of this size.
+_BLOCK_CHARACTERS = 20_000
+_VIRAMA = 9  # the combining class of marks that join two consonants
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_TABLE_RULE = re.compile(r"\|(?:\s*:?-{3,}:?\s*\|)+\s*")
+_CELLS = re.compile(r"([A-Z]+)(\d+)(?::([A-Z]+)(\d+))?")
+
+
+def clean(text: str) -> str:
+    """Remove what cannot be stored as text: NUL characters and lone surrogates."""
+    return _UNSTORABLE.sub("", text)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Piece:
+    start: int
+    end: int
+    header: str = ""
+    first_row: int | None = None
+    last_row: int | None = None
+
+
+class Chunker:
+    """Cuts segments as they come. Feed one file's segments in order, then `finish`.
+
+    The text of a chunk is `segment.text[start_char:end_char]` (after `clean`), behind the table's header line where
+    the piece is the middle of a table. All text but white space is in exactly one chunk.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_tokens: int,
+        count_tokens: Callable[[str], int],
+        target_tokens: int = TARGET_TOKENS,
+        first_ordinal: int = 0,
+    ) -> None:
+        """No chunk has more than `max_tokens` tokens by `count_tokens`; `first_ordinal` continues a stopped run.
+
+        A successor gets the same chunks when it is fed from the first segment that was not fed before.
+        """
+        self._budget = max(1, min(target_tokens, max_tokens))
+        self._count_tokens = count_tokens
+        self._splitter = TextSplitter.from_callback(self._size, self._budget)
+        self._next_ordinal = first_ordinal
+
+    def feed(self, segment: Segment) -> list[Chunk]:
+        """Return the chunks of one segment; none when it holds only white space."""
+        text = clean(segment.text)
+        return [self._chunk(text, piece, segment.locator) for piece in self._pieces(text)]
+
+    def finish(self) -> list[Chunk]:
+        """Return what was kept back at the end of the file (nothing today: a chunk never crosses a segment)."""
+        return []
+
+    def _chunk(self, text: str, piece: _Piece, locator: Locator) -> Chunk:
+        content = piece.header + text[piece.start : piece.end]
+        place = dataclasses.replace(
+            locator, start_char=piece.start, end_char=piece.end, cells=_rows_of(locator, piece) or locator.cells
+        )
+        ordinal, self._next_ordinal = self._next_ordinal, self._next_ordinal + 1
+        return Chunk(ordinal=ordinal, text=content, locator=place, text_hash=text_hash(content))
+
+    def _size(self, text: str) -> int:
+        return max(self._count_tokens(text), math.ceil(len(text) / _CHARACTERS_PER_TOKEN))
+
+    def _fits(self, text: str) -> bool:
+        return len(text) <= self._budget * _CHARACTERS_PER_TOKEN and self._size(text) <= self._budget
+
+    def _pieces(self, text: str) -> Iterator[_Piece]:
+        start, end = _trim(text, 0, len(text))
+        if start == end:
+            return
+        if self._fits(text[start:end]):
+            yield _Piece(start, end)
+            return
+        waiting: _Piece | None = None
+        for block in _blocks(text):
+            for piece in self._rows(text, block) if block.header else self._prose(text, block):
+                if waiting is None:
+                    waiting = piece
+                elif not piece.header and waiting.first_row is None and self._fits(text[waiting.start : piece.end]):
+                    # A short rest, a heading or a small table reads better with its neighbour than alone.
+                    waiting = _Piece(waiting.start, piece.end)
+                else:
+                    yield waiting
+                    waiting = piece
+        if waiting is not None:
+            yield waiting
+
+    def _prose(self, text: str, block: _Piece) -> Iterator[_Piece]:
+        for start, end in _cut(text, block.start, block.end):
+            for offset, part in self._splitter.chunk_indices(text[start:end]):
+                first, last = _trim(text, start + offset, start + offset + len(part))
+                if first < last:
+                    yield _Piece(first, last)
+
+    def _rows(self, text: str, block: _Piece) -> Iterator[_Piece]:
+        """Pack whole rows; all pieces but the first get the header, unless it would eat half of the budget."""
+        header = block.header if self._size(block.header) * 2 <= self._budget else ""
+        body = block.start + len(block.header)
+        pending = _Piece(block.start, _trim(text, block.start, body)[1], "", 0, 0)
+        for number, (start, end) in enumerate(_lines(text, body, block.end), 1):
+            if self._fits(pending.header + text[pending.start : end]):
+                pending = dataclasses.replace(pending, end=end, last_row=number)
+                continue
+            yield from self._row_or_parts(text, pending)
+            pending = _Piece(start, end, header, number, number)
+        yield from self._row_or_parts(text, pending)
+
+    def _row_or_parts(self, text: str, piece: _Piece) -> Iterator[_Piece]:
+        if self._fits(piece.header + text[piece.start : piece.end]):
+            yield piece
+            return
+        for part in self._prose(text, piece):
+            yield dataclasses.replace(part, first_row=piece.first_row, last_row=piece.last_row)
+
+
+def chunk(
+    segments: Iterable[Segment], *, max_tokens: int, count_tokens: Callable[[str], int], first_ordinal: int = 0
+) -> Iterator[Chunk]:
+    """Yield the chunks of a whole file; see `Chunker`."""
+    chunker = Chunker(max_tokens=max_tokens, count_tokens=count_tokens, first_ordinal=first_ordinal)
+    for segment in segments:
+        yield from chunker.feed(segment)
+    yield from chunker.finish()
+
+
+def _blocks(text: str) -> Iterator[_Piece]:
+    """Tell tables from prose; a table's piece carries its two header lines."""
+    lines = list(_lines(text, 0, len(text), keep_empty=True))
+    prose_start = index = 0
+    while index < len(lines):
+        start, end = lines[index]
+        rule = lines[index + 1] if index + 1 < len(lines) else None
+        if rule is None or not text.startswith("|", start) or not _TABLE_RULE.fullmatch(text, *rule):
+            index += 1
+            continue
+        if prose_start < start:
+            yield _Piece(prose_start, start)
+        header_end = min(rule[1] + 1, len(text))
+        index += 2
+        end = header_end
+        while index < len(lines) and text.startswith("|", lines[index][0]):
+            end = lines[index][1]
+            index += 1
+        yield _Piece(start, end, text[start:header_end])
+        prose_start = end
+    if prose_start < len(text):
+        yield _Piece(prose_start, len(text))
+
+
+def _lines(text: str, start: int, end: int, *, keep_empty: bool = False) -> Iterator[tuple[int, int]]:
+    while start < end:
+        stop = text.find("\n", start, end)
+        stop = end if stop < 0 else stop
+        if keep_empty or text[start:stop].strip():
+            yield start, stop
+        start = stop + 1
+
+
+def _cut(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cut into blocks: at a line's end, else at a space, else between two characters that readers see as two."""
+    while end - start > _BLOCK_CHARACTERS:
+        limit = start + _BLOCK_CHARACTERS
+        half = start + _BLOCK_CHARACTERS // 2
+        at = max(text.rfind("\n", half, limit), text.rfind(" ", limit - 200, limit)) + 1
+        if at <= half:
+            at = next((place for place in range(limit, half, -1) if _is_boundary(text, place)), limit)
+        yield start, at
+        start = at
+    yield start, end
+
+
+def _is_boundary(text: str, place: int) -> bool:
+    """Say whether what stands before and at `place` surely belongs to two grapheme clusters; when in doubt, no."""
+    before, after = text[place - 1], text[place]
+    if before.isascii() and after.isascii():
+        return not (before == "\r" and after == "\n")
+    if _is_flag_half(after):
+        first = place
+        while first > 0 and _is_flag_half(text[first - 1]):
+            first -= 1
+        return (place - first) % 2 == 0
+    joined = (
+        unicodedata.category(before) == "Cf" or unicodedata.combining(before) == _VIRAMA or _is_leading_jamo(before)
+    )
+    begins = unicodedata.category(after) in {"Lu", "Ll", "Lo", "Nd", "Po", "Zs", "So"} and after not in "\u0e33\u0eb3"
+    return begins and not joined and (_is_leading_jamo(after) or not _is_jamo(after))
+
+
+def _is_flag_half(character: str) -> bool:
+    return "\U0001f1e6" <= character <= "\U0001f1ff"
+
+
+def _is_leading_jamo(character: str) -> bool:
+    return "\u1100" <= character <= "\u115f" or "\ua960" <= character <= "\ua97f"
+
+
+def _is_jamo(character: str) -> bool:
+    return "\u1100" <= character <= "\u11ff" or "\ud7b0" <= character <= "\ud7ff"
+
+
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def _rows_of(locator: Locator, piece: _Piece) -> str | None:
+    """Narrow a sheet's cell range to the rows of a piece; row 0 is the table's header."""
+    match = _CELLS.fullmatch(locator.cells or "")
+    if locator.kind is not LocatorKind.SHEET or piece.first_row is None or piece.last_row is None or match is None:
+        return None
+    column, row, last_column, _ = match.groups()
+    first, last = int(row) + piece.first_row, int(row) + piece.last_row
+    return f"{column}{first}:{last_column or column}{last}"
