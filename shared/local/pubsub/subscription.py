@@ -1,8 +1,8 @@
 """One subscription: who holds which message until when, and what happens to those that nobody settles."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 
@@ -37,7 +37,7 @@ class Subscription:
         self._clock = clock
         self._forward = forward
         self._alarm = alarm
-        self._entries: dict[str, Entry] = {}  # in the order of publishing
+        self._entries: OrderedDict[str, Entry] = OrderedDict()  # by publishing; a dict finds its oldest slowly
         self._lanes: dict[str, Lane] = {}
         self._ready: deque[Entry | Lane] = deque()
         self._delayed: list[tuple[float, int, Entry | Lane]] = []
@@ -215,6 +215,8 @@ class Subscription:
             entries = item.start_batch(consumer.room())
         else:
             entries = [] if item.gone else [item]
+        if isinstance(item, Lane) and not entries:
+            self._queue_lane(item)
         consumer.turn = next(self._serial)
         deadline_seconds = self._clock.monotonic() + consumer.ack_deadline_seconds
         for entry in entries:
@@ -229,6 +231,13 @@ class Subscription:
         lease.deadline_seconds = deadline_seconds
         heappush(self._deadlines, (deadline_seconds, next(self._serial), lease))
         self._alarm(deadline_seconds)
+        if len(self._deadlines) > 2 * len(self._leases) + 1000:  # most are of leases that have ended or moved on
+            self._deadlines = [
+                item
+                for item in self._deadlines
+                if item[2].ack_id in self._leases and item[2].deadline_seconds == item[0]
+            ]
+            heapify(self._deadlines)
 
     def _delay(self, item: Entry | Lane, due_seconds: float) -> None:
         heappush(self._delayed, (due_seconds, next(self._serial), item))
