@@ -9,8 +9,9 @@ from math import inf
 import grpc
 
 from shared.clock import Clock, SystemClock
-from shared.errors import DependencyUnavailable
 from shared.local.pubsub.broker import Broker
+from shared.local.pubsub.mux import open_port
+from shared.local.pubsub.rest import rest_app
 from shared.local.pubsub.server import Api, add_grpc
 from shared.local.pubsub.topology import Topology
 
@@ -51,20 +52,22 @@ async def serve(
     if topology is not None:
         topology.create(broker)
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)])
-    add_grpc(server, Api(broker))
-    try:
-        bound_port = server.add_insecure_port(f"{host}:{port}")
-    except RuntimeError as error:
-        raise DependencyUnavailable(f"The address {host}:{port} is taken.") from error
+    api = Api(broker)
+    add_grpc(server, api)
+    grpc_port = server.add_insecure_port("127.0.0.1:0")
     timers = asyncio.create_task(_run_timers(broker, clock, earlier))
+    await server.start()
     try:
-        await server.start()
-        yield Endpoint(host, bound_port, broker)
+        async with open_port(host, port, grpc_port=grpc_port, app=rest_app(api)) as bound_port:
+            try:
+                yield Endpoint(host, bound_port, broker)
+            finally:
+                broker.close()
+                await server.stop(STOP_GRACE_SECONDS)
     finally:
         timers.cancel()
         await asyncio.wait([timers])
-        broker.close()
-        await server.stop(STOP_GRACE_SECONDS)
+        await server.stop(None)  # again, if the port could not be opened
 
 
 async def _run_timers(broker: Broker, clock: Clock, earlier: asyncio.Event) -> None:
