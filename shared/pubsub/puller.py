@@ -1,0 +1,171 @@
+# mypy: disable-error-code="no-untyped-call"
+"""Takes deliveries from one subscription by streaming pull and answers them, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import structlog
+from google.cloud.pubsub_v1 import SubscriberClient
+from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
+from google.cloud.pubsub_v1.types import FlowControl
+from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
+
+from shared.clock import Clock, SystemClock
+from shared.errors import HeadraceError
+from shared.ports.broker import Handler
+from shared.pubsub.errors import ours, translated
+from shared.pubsub.scheduler import AsyncioScheduler, Slots
+from shared.pubsub.topics import subscription_path
+from shared.telemetry.instruments import STREAM_RESTARTS
+from shared.telemetry.metrics import Metrics
+
+_log = structlog.get_logger(__name__)
+
+_BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+_HEALTHY_SECONDS = 60.0  # a stream that lasted so long starts the backoff anew
+
+
+class Puller:
+    """Pulls one logical subscription. Each stream has a client of its own: a failing one blocks its whole channel.
+
+    At most `concurrency` deliveries are handled at once, and no more than `prefetch` wait in this process: waiting ones
+    come back with an attempt burned when we stop. `slots` bounds several pullers together.
+    """
+
+    def __init__(
+        self,
+        subscription: str,
+        handler: Handler,
+        *,
+        project_id: str,
+        metrics: Metrics,
+        concurrency: int,
+        emulator_host: str | None = None,
+        prefetch: int = 0,
+        drain_seconds: float = 8.0,
+        slots: Slots | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Take `emulator_host` (host:port) to talk to a stand-in without credentials. Nothing is opened yet."""
+        self._subscription, self._handler = subscription, handler
+        self._path = subscription_path(project_id, subscription)
+        self._metrics, self._emulator_host = metrics, emulator_host
+        self._concurrency, self._prefetch = concurrency, prefetch
+        self._drain_seconds, self._slots = drain_seconds, slots
+        self._clock = clock or SystemClock()
+        self._stopping = asyncio.Event()
+
+    async def stop(self) -> None:
+        """Ask `run` to stop taking, drain and return. Returns at once; may be called again, and before `run`."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Pull until `stop` or cancellation; then those being handled have `drain_seconds` to finish.
+
+        Handlers that need longer are cancelled and nacked, waiting deliveries are nacked at once. A stream that ends
+        by itself (subscription missing, access refused) is opened again with a growing wait, for ever: the rest of the
+        process is of use meanwhile, and readiness says what is wrong.
+        """
+        failures = 0
+        while not self._stopping.is_set():
+            started = self._clock.monotonic()
+            error = await self._stream()
+            if error is None:
+                return
+            if self._clock.monotonic() - started > _HEALTHY_SECONDS:
+                failures = 0
+            wait_seconds = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
+            failures += 1
+            self._metrics.add(STREAM_RESTARTS, subscription=self._subscription, code=error.code)
+            _log.warning(
+                "pull.ended",
+                subscription=self._subscription,
+                error_code=error.code,
+                error=error.message,
+                again_in_seconds=wait_seconds,
+            )
+            await self._stopped_within(wait_seconds)
+
+    async def _stream(self) -> HeadraceError | None:
+        """Pull on one stream; return why it ended by itself, or None if it was stopped."""
+        loop = asyncio.get_running_loop()
+        try:
+            with translated(self._path):
+                client = await asyncio.to_thread(self._open)
+        except HeadraceError as error:
+            return error
+        try:
+            future = client.subscribe(
+                self._path,
+                callback=_never_called,
+                flow_control=FlowControl(max_messages=self._concurrency + self._prefetch),
+                scheduler=AsyncioScheduler(  # type: ignore[arg-type]  # any Scheduler will do; the annotation is narrower
+                    self._handler,
+                    subscription=self._subscription,
+                    concurrency=self._concurrency,
+                    drain_seconds=self._drain_seconds,
+                    slots=self._slots,
+                ),
+                await_callbacks_on_shutdown=True,
+            )
+            ended = asyncio.Event()
+            future.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
+            try:
+                await _first(ended, self._stopping)
+            finally:
+                future.cancel()
+                await _certainly(ended)
+        finally:
+            await asyncio.to_thread(client.close)
+        return self._reason(future)
+
+    def _reason(self, future: StreamingPullFuture) -> HeadraceError | None:
+        if self._stopping.is_set():
+            return None
+        error = future.exception(timeout=0)
+        return ours(error or ConnectionError("closed"), self._path)
+
+    def _open(self) -> SubscriberClient:
+        transport = None
+        if self._emulator_host:
+            transport = SubscriberGrpcTransport(channel=grpc.insecure_channel(self._emulator_host))
+        return SubscriberClient(transport=transport)
+
+    async def _stopped_within(self, seconds: float) -> None:
+        sleep = asyncio.ensure_future(self._clock.sleep(seconds))
+        stop = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((sleep, stop), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            stop.cancel()
+
+
+def _never_called(_message: object) -> None:
+    """The library wants a callback; the scheduler runs the handler instead."""
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+async def _certainly(event: asyncio.Event) -> None:
+    """Wait for the event even if we are cancelled (again) meanwhile, and then pass the cancellation on.
+
+    Bounded by the drain: the library sets the event when its threads have ended.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not event.is_set():
+        try:
+            await event.wait()
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
