@@ -1,0 +1,83 @@
+"""Around every handler of deliveries: log context, span, counting, and the answer when the handler raises.
+
+This is the only place besides the handlers' own outcomes that decides between ack and nack, and it only ever decides
+nack: an exception means that the end of this delivery could not be recorded, so the broker must bring it again and,
+after the bounded number of attempts, hand it to the dead-letter topic.
+"""
+
+from __future__ import annotations
+
+import structlog
+from opentelemetry.trace import SpanKind
+
+from shared.clock import Clock, SystemClock
+from shared.errors import NonRetryableError, code_of
+from shared.events.envelope import TRACE_PARENT
+from shared.model.outcome import Outcome, Verdict
+from shared.ports.broker import Delivery, Handler
+from shared.telemetry.instruments import DELIVERIES, DELIVERY_SECONDS
+from shared.telemetry.metrics import Metrics
+from shared.telemetry.tracing import Tracing
+
+_log = structlog.get_logger(__name__)
+
+RAISED = "raised"
+
+
+class Consumer:
+    """A handler that never raises but for cancellation. Works for pull and push alike; safe to call from many tasks."""
+
+    def __init__(self, handler: Handler, *, tracing: Tracing, metrics: Metrics, clock: Clock | None = None) -> None:
+        """Wrap one handler."""
+        self._handler, self._tracing, self._metrics = handler, tracing, metrics
+        self._clock = clock or SystemClock()
+
+    async def __call__(self, delivery: Delivery) -> Outcome:
+        """Return what the handler returned, or a nack named `raised`; the failure is logged here, once.
+
+        Cancellation passes: who cancels (a shutdown) nacks, and an interrupted delivery is no failure.
+        """
+        started = self._clock.monotonic()
+        with structlog.contextvars.bound_contextvars(
+            subscription=delivery.subscription,
+            message_id=delivery.message_id,
+            delivery_attempt=delivery.delivery_attempt,
+        ):
+            outcome = await self._answer(delivery)
+        self._metrics.add(
+            DELIVERIES, subscription=delivery.subscription, verdict=outcome.verdict.value, outcome=outcome.name
+        )
+        self._metrics.record(DELIVERY_SECONDS, self._clock.monotonic() - started, subscription=delivery.subscription)
+        return outcome
+
+    async def _answer(self, delivery: Delivery) -> Outcome:
+        try:
+            with self._tracing.span(
+                f"receive {delivery.subscription}",
+                parent=delivery.attributes.get(TRACE_PARENT),
+                kind=SpanKind.CONSUMER,
+                attributes={
+                    "messaging.system": "gcp_pubsub",
+                    "messaging.message.id": delivery.message_id,
+                    "messaging.gcp_pubsub.message.delivery_attempt": delivery.delivery_attempt,
+                },
+            ) as span:
+                try:
+                    outcome = await self._handler(delivery)
+                except Exception as error:
+                    self._log_failure(error)  # within the span, so that the line carries its ids
+                    raise
+                span.set_attribute("headrace.outcome", outcome.name)
+                return outcome
+        except Exception:  # noqa: BLE001 - logged above; whatever it is, the answer to the broker is the same
+            return Outcome(Verdict.NACK, RAISED)
+
+    @staticmethod
+    def _log_failure(error: Exception) -> None:
+        if isinstance(error, NonRetryableError):
+            # The handler should have recorded this end and said ack: bringing the message again changes nothing.
+            _log.error("delivery.refused_unrecorded", error_code=code_of(error), error=error.message)
+        elif code_of(error) == "INTERNAL":
+            _log.error("delivery.failed", error_code="INTERNAL", exc_info=error)
+        else:
+            _log.warning("delivery.failed", error_code=code_of(error), error=str(error))
