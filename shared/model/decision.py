@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from shared.model.document import Document, ObjectMetadata
 
+UNKNOWN_ORGANIZATION = "?"
+"""Stands on rows whose owner nobody knows; no caller can be of that name."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
@@ -64,6 +67,8 @@ def decide(document: Document | None, live: ObjectMetadata | None, owner: Owner 
         return Index(live, owner)
     if document.generation == live.generation:
         described = live.metageneration == document.metageneration and live.metadata == document.object_metadata
+        if document.organization_id == UNKNOWN_ORGANIZATION and owner is not None:
+            return Index(live, owner)
         if described or owner is None:
             return Nothing()
         return Describe(live, owner)

@@ -77,7 +77,7 @@ def state_is_consistent(status: Status, stage: Stage) -> bool:
             return stage not in {Stage.COMPLETED, Stage.FAILED}
 
 
-def move_is_legal(status: Status, stage: Stage, to_status: Status, to_stage: Stage) -> bool:  # noqa: PLR0911
+def move_is_legal(status: Status, stage: Stage, to_status: Status, to_stage: Stage) -> bool:
     """Say whether a job may go from one pair to another; both pairs must be consistent. Standing still is no move."""
     if not (state_is_consistent(status, stage) and state_is_consistent(to_status, to_stage)):
         return False

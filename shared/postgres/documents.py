@@ -1,0 +1,213 @@
+"""`DocumentStore` on Postgres: a decision and everything that follows from it, in one transaction, fenced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from shared.clock import Clock, SystemClock
+from shared.ids import uuid7
+from shared.model.decision import UNKNOWN_ORGANIZATION, Adopt, Decision, Describe, Index, Nothing, Owner, Remove
+from shared.model.document import Document, ObjectMetadata, ObjectRef
+from shared.ports.stores import Committed, Failure
+from shared.postgres import effects, queries, rows
+
+if TYPE_CHECKING:
+    from shared.postgres.pool import Connection, Database
+
+MAX_SUPERSESSIONS = 3
+"""After so many in a row the running job may finish, so that a file that changes all the time is indexed at all."""
+
+_SUPERSEDED = "A newer version of the file has arrived."
+_REMOVED = "The file was removed from the bucket."
+_TENANT_UNKNOWN = Failure(
+    code="TENANT_UNKNOWN",
+    message="The file does not say whose it is; set the metadata organization-id on it, or DEFAULT_ORGANIZATION_ID.",
+)
+
+
+class PostgresDocumentStore:
+    """See `shared.ports.stores.DocumentStore`."""
+
+    def __init__(self, database: Database, *, max_attempts: int = 4, clock: Clock | None = None) -> None:
+        """`max_attempts` is what new jobs are given: the first attempt and its retries."""
+        self._db = database
+        self._sql = queries.load("documents")
+        self._max_attempts = max_attempts
+        self._clock = clock or SystemClock()
+
+    async def read(self, ref: ObjectRef) -> Document | None:  # noqa: D102
+        async with self._db.get_connection() as connection:
+            row = await self._sql.read_document.first(connection, bucket=ref.bucket, name=ref.name)
+        return None if row is None else rows.document(row)
+
+    async def commit(  # noqa: D102
+        self, ref: ObjectRef, decision: Decision, *, expected_revision: int, trace_parent: str | None = None
+    ) -> Committed | None:
+        async with self._db.transaction() as connection:
+            row = await self._sql.lock_document_by_name.first(connection, bucket=ref.bucket, name=ref.name)
+            if (0 if row is None else row["revision"]) != expected_revision:
+                return None
+            match decision:
+                case Nothing():
+                    return Committed(document_id=None if row is None else row["id"], job_id=None)
+                case Index(live, owner):
+                    return await self._index(connection, row, live, owner, trace_parent)
+                case Adopt(live, owner):
+                    return await self._adopt(connection, row, live, owner)
+                case Describe(live, owner):
+                    return await self._describe(connection, row, live, owner)
+                case Remove():
+                    return await self._remove(connection, row)
+
+    async def _index(
+        self, connection: Connection, row: Any, live: ObjectMetadata, owner: Owner | None, trace_parent: str | None
+    ) -> Committed | None:
+        known = owner or Owner(organization_id=UNKNOWN_ORGANIZATION)
+        if row is None:
+            document_id, revision, cancelled = uuid7(self._clock), 1, 0
+            inserted = await self._sql.insert_document.run(
+                connection, id=document_id, **_identity(live), **_content(live), **_owner(known)
+            )
+            if not inserted:
+                return None
+        else:
+            document_id, revision = row["id"], row["revision"] + 1
+            supersessions, cancelled = await self._supersede(connection, row)
+            await self._move(connection, row, known)
+            await self._sql.record_generation.run(
+                connection, id=document_id, supersessions=supersessions, **_content(live), **_owner(known)
+            )
+        job_id = await self._make_job(connection, document_id, revision, live, known, trace_parent)
+        await self._sql.point_to_job.run(connection, id=document_id, job_id=job_id)
+        if owner is None and job_id is not None:
+            await self._refuse(connection, document_id, job_id)
+        return Committed(document_id=document_id, job_id=job_id, cancelled_jobs=cancelled)
+
+    async def _make_job(
+        self,
+        connection: Connection,
+        document_id: UUID,
+        revision: int,
+        live: ObjectMetadata,
+        owner: Owner,
+        trace_parent: str | None,
+    ) -> UUID | None:
+        made = await self._sql.insert_job.first(
+            connection,
+            id=uuid7(self._clock),
+            document_id=document_id,
+            file_path=live.ref.uri,
+            revision=revision,
+            priority=_priority(live),
+            max_attempts=self._max_attempts,
+            trace_parent=trace_parent,
+            metadata=live.metadata,
+            generation=live.generation,
+            metageneration=live.metageneration,
+            size_bytes=live.size_bytes,
+            crc32c=live.crc32c,
+            md5=live.md5,
+            **_identity(live),
+            **_owner(owner),
+        )
+        if made is None:
+            made = await self._sql.revive_job.first(
+                connection, revision=revision, generation=live.generation, **_identity(live), **_owner(owner)
+            )
+        if made is None:
+            return None
+        await effects.ring(connection, job_id=made["id"], lane=made["lane"], trace_parent=trace_parent)
+        return UUID(str(made["id"]))
+
+    async def _refuse(self, connection: Connection, document_id: UUID, job_id: UUID) -> None:
+        """End the job of an object that belongs to nobody: visible, with a code; revived when its owner is known."""
+        jobs = queries.load("jobs")
+        document = await jobs.lock_document.first(connection, document_id=document_id)
+        job = await jobs.lock_job.first(connection, job_id=job_id)
+        await effects.fail_job(
+            connection, job=job, document=document, failure=_TENANT_UNKNOWN, withdraw=True, clock=self._clock
+        )
+
+    async def _adopt(self, connection: Connection, row: Any, live: ObjectMetadata, owner: Owner) -> Committed:
+        _, cancelled = await self._supersede(connection, row, may_finish=False)
+        await self._move(connection, row, owner)
+        await self._sql.record_generation.run(
+            connection, id=row["id"], supersessions=0, **_content(live), **_owner(owner)
+        )
+        await self._sql.adopt_generation.run(connection, id=row["id"])
+        return Committed(document_id=row["id"], job_id=None, cancelled_jobs=cancelled)
+
+    async def _describe(self, connection: Connection, row: Any, live: ObjectMetadata, owner: Owner) -> Committed:
+        active = await self._sql.lock_active_jobs.all(connection, document_id=row["id"])
+        await self._move(connection, row, owner)
+        await self._sql.record_generation.run(
+            connection, id=row["id"], supersessions=row["supersessions"], **_content(live), **_owner(owner)
+        )
+        for job in active:
+            await self._sql.keep_job.run(
+                connection,
+                job_id=job["id"],
+                revision=row["revision"] + 1,
+                metageneration=live.metageneration,
+                **_owner(owner),
+            )
+        return Committed(document_id=row["id"], job_id=None)
+
+    async def _remove(self, connection: Connection, row: Any) -> Committed:
+        _, cancelled = await self._supersede(connection, row, may_finish=False, message=_REMOVED)
+        await self._sql.remove_document.run(connection, id=row["id"])
+        await queries.load("jobs").drop_chunks_of_document.run(connection, document_id=row["id"])
+        return Committed(document_id=row["id"], job_id=None, cancelled_jobs=cancelled)
+
+    async def _supersede(
+        self, connection: Connection, row: Any, *, may_finish: bool = True, message: str = _SUPERSEDED
+    ) -> tuple[int, int]:
+        """Cancel work in hand; return how many supersessions in a row that makes, and how many jobs were cancelled."""
+        jobs = queries.load("jobs")
+        active = await self._sql.lock_active_jobs.all(connection, document_id=row["id"])
+        enough = may_finish and row["supersessions"] >= MAX_SUPERSESSIONS
+        cancelled = 0
+        for job in active:
+            if enough and job["status"] == "processing":
+                await self._sql.let_finish.run(connection, job_id=job["id"])
+                continue
+            await jobs.cancel_job.run(connection, job_id=job["id"], code="SUPERSEDED", message=message)
+            await jobs.drop_chunks_of_job.run(connection, job_id=job["id"])
+            cancelled += 1
+        return (row["supersessions"] + 1 if active else 0), cancelled
+
+    async def _move(self, connection: Connection, row: Any, owner: Owner) -> None:
+        """Take every row of the document along when it belongs to somebody else now."""
+        if row["organization_id"] == owner.organization_id:
+            return
+        to = {"document_id": row["id"], "organization_id": owner.organization_id}
+        await self._sql.copy_vectors.run(connection, **to)
+        await self._sql.move_chunks.run(connection, **to)
+        await self._sql.move_events.run(connection, **to)
+        await self._sql.move_jobs.run(connection, user_id=owner.user_id, **to)
+
+
+def _identity(live: ObjectMetadata) -> dict[str, Any]:
+    return {"bucket": live.ref.bucket, "name": live.ref.name}
+
+
+def _content(live: ObjectMetadata) -> dict[str, Any]:
+    return {
+        "generation": live.generation,
+        "metageneration": live.metageneration,
+        "size_bytes": live.size_bytes,
+        "crc32c": live.crc32c,
+        "md5": live.md5,
+        "object_metadata": live.metadata,
+    }
+
+
+def _owner(owner: Owner) -> dict[str, Any]:
+    return {"organization_id": owner.organization_id, "user_id": owner.user_id}
+
+
+def _priority(live: ObjectMetadata) -> int:
+    """Return the priority in the object's metadata, -100 to 100; what cannot be read is 0."""
+    said = live.metadata.get("priority", "0")
+    return max(-100, min(100, int(said))) if said.lstrip("-").isdigit() else 0

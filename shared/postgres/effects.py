@@ -1,0 +1,69 @@
+"""What several stores write inside their own transactions: a bell, and the end of a job that failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from shared.clock import Clock
+from shared.events.catalogue import DeadLettered, WorkBell
+from shared.events.envelope import attributes_of
+from shared.ids import uuid7
+from shared.model.job import Lane, Stage
+from shared.ports.stores import Failure
+from shared.postgres import queries
+
+if TYPE_CHECKING:
+    from shared.postgres.pool import Connection
+
+
+async def ring(connection: Connection, *, job_id: UUID, lane: str, trace_parent: str | None) -> None:
+    """Add a bell for a lane to the outbox; the job id is only a hint."""
+    bell = WorkBell(lane=Lane(lane), job_id=job_id)
+    await queries.load("jobs").add_outbox.run(
+        connection,
+        topic="work",
+        job_id=job_id,
+        attributes=attributes_of(bell, trace_parent=trace_parent, lane=lane),
+        body=bell.model_dump(mode="json"),
+    )
+
+
+async def fail_job(
+    connection: Connection, *, job: Any, document: Any, failure: Failure, withdraw: bool, clock: Clock
+) -> None:
+    """End a job that the caller has locked (with its document, if any): state, dead letter and withdrawal together."""
+    sql = queries.load("jobs")
+    stage = None if job["processing_stage"] == "pending" else job["processing_stage"]
+    await sql.fail_job.run(connection, job_id=job["id"], code=failure.code, message=failure.message)
+    await sql.drop_chunks_of_job.run(connection, job_id=job["id"])
+    if document is not None and document["current_job_id"] == job["id"] and withdraw:
+        await sql.withdraw_chunks.run(connection, document_id=document["id"])
+        await sql.drop_other_chunks.run(connection, document_id=document["id"], job_id=job["id"])
+    letter_id = await sql.add_dead_letter.value(
+        connection,
+        id=uuid7(clock),
+        identity=f"job:{job['id']}",
+        organization_id=job["organization_id"],
+        job_id=job["id"],
+        code=failure.code,
+        message=failure.message,
+        stage=stage,
+    )
+    letter = DeadLettered(
+        dead_letter_id=letter_id,
+        origin="job",
+        job_id=job["id"],
+        code=failure.code,
+        stage=None if stage is None else Stage(stage),
+        occurred_at=clock.now(),
+    )
+    await sql.add_outbox.run(
+        connection,
+        topic="dead-letters",
+        job_id=job["id"],
+        attributes=attributes_of(
+            letter, trace_parent=job["trace_parent"], dead_letter_id=str(letter_id), code=failure.code
+        ),
+        body=letter.model_dump(mode="json"),
+    )

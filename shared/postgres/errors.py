@@ -1,0 +1,45 @@
+"""asyncpg's errors, translated once: by SQLSTATE (https://www.postgresql.org/docs/16/errcodes-appendix.html)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from shared.errors import AuthenticationError, Conflict, DependencyUnavailable, HeadraceError
+
+_CONFLICT = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available in time
+_UNAVAILABLE_CLASSES = {"08", "53", "57", "58"}  # connection, resources, operator intervention, system
+_CREDENTIALS_CLASS = "28"
+
+
+def translate(error: BaseException) -> HeadraceError | None:
+    """Return what an error of the driver means to the product; None for those that are bugs in a query."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        if state in _CONFLICT:
+            return Conflict()
+        if state[:2] == _CREDENTIALS_CLASS:
+            return AuthenticationError("Postgres refused the login; check DATABASE_URL.", code="DATABASE_LOGIN_REFUSED")
+        if state[:2] in _UNAVAILABLE_CLASSES:
+            return DependencyUnavailable("Postgres cannot serve this now.", code="DATABASE_UNAVAILABLE")
+        return None
+    if isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError):
+        # InterfaceError is how asyncpg says that a connection was closed under an operation.
+        return DependencyUnavailable("the connection to Postgres was lost.", code="DATABASE_UNAVAILABLE")
+    return None
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Run database work so that only the product's errors, or bugs, come out of it."""
+    try:
+        yield
+    except HeadraceError:
+        raise
+    except Exception as error:
+        meaning = translate(error)
+        if meaning is None:
+            raise
+        raise meaning from error

@@ -1,0 +1,238 @@
+"""`WorkQueue` on Postgres: claims with leases, and writes that a worker without its lease cannot make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from pgvector import HalfVector
+
+from shared.clock import Clock, SystemClock
+from shared.errors import InvalidRequest, LeaseLost
+from shared.model.document import Chunk
+from shared.model.job import Job, Lane, Lease, Stage
+from shared.model.space import EmbeddingSpace
+from shared.ports.stores import Failure
+from shared.postgres import effects, queries, rows, spaces
+
+if TYPE_CHECKING:
+    from shared.postgres.pool import Connection, Database
+
+
+class PostgresWorkQueue:
+    """See `shared.ports.stores.WorkQueue`."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        lease_seconds: float = 60,
+        max_defer_hours: int = 24,
+        withdraw_on_failure: bool = True,
+        clock: Clock | None = None,
+    ) -> None:
+        """`withdraw_on_failure`: chunks of an older generation go when the live one fails (`ON_FAILED_OVERWRITE`)."""
+        self._db = database
+        self._sql = queries.load("jobs")
+        self._lease_seconds = lease_seconds
+        self._max_defer_hours = max_defer_hours
+        self._withdraw = withdraw_on_failure
+        self._clock = clock or SystemClock()
+        self._space_ids: dict[str, int] = {}
+
+    async def claim(self, lane: Lane, *, worker: str, quarantined: bool = False) -> Job | None:  # noqa: D102
+        async with self._db.transaction() as connection:
+            row = await self._sql.claim_job.first(
+                connection,
+                lane=lane.value,
+                quarantined=quarantined,
+                worker=worker,
+                lease_seconds=float(self._lease_seconds),
+            )
+        return None if row is None else rows.job(row)
+
+    async def renew(self, lease: Lease) -> None:  # noqa: D102
+        async with self._db.get_connection() as connection:
+            renewed = await self._sql.renew_lease.run(
+                connection, job_id=lease.job_id, epoch=lease.epoch, lease_seconds=float(self._lease_seconds)
+            )
+        if not renewed:
+            raise LeaseLost
+
+    async def enter(self, lease: Lease, stage: Stage) -> None:  # noqa: D102
+        async with self._db.get_connection() as connection:
+            await self._sql.enter_stage.run(connection, job_id=lease.job_id, epoch=lease.epoch, stage=stage.value)
+
+    async def describe(self, lease: Lease, *, media_type: str, content_sha256: str) -> None:  # noqa: D102
+        async with self._owned(lease) as (connection, _, _):
+            await self._sql.describe_job.run(
+                connection, job_id=lease.job_id, media_type=media_type, content_sha256=content_sha256
+            )
+
+    async def add_chunks(  # noqa: D102
+        self, lease: Lease, chunks: Sequence[Chunk], *, checkpoint: Mapping[str, Any]
+    ) -> None:
+        async with self._owned(lease) as (connection, job, _):
+            await self._sql.add_chunks.run(
+                connection,
+                job_id=lease.job_id,
+                document_id=lease.document_id,
+                organization_id=job["organization_id"],
+                ordinals=[chunk.ordinal for chunk in chunks],
+                texts=[chunk.text for chunk in chunks],
+                locators=[json.dumps(chunk.locator.to_json()) for chunk in chunks],
+                hashes=[chunk.text_hash for chunk in chunks],
+            )
+            await self._sql.save_checkpoint.run(
+                connection,
+                job_id=lease.job_id,
+                checkpoint=dict(checkpoint),
+                done=max((chunk.ordinal + 1 for chunk in chunks), default=job["progress_done"]),
+                unit="chunks found",
+            )
+
+    async def unembedded(  # noqa: D102
+        self, lease: Lease, space: EmbeddingSpace, *, limit: int
+    ) -> list[tuple[bytes, str]]:
+        space_id = await self._space_id(space)
+        async with self._db.get_connection() as connection:
+            found = await self._sql.unembedded.all(connection, job_id=lease.job_id, space_id=space_id, limit=limit)
+        return [(row["text_hash"], row["text"]) for row in found]
+
+    async def add_embeddings(  # noqa: D102
+        self,
+        lease: Lease,
+        space: EmbeddingSpace,
+        vectors: Sequence[tuple[bytes, Sequence[float]]],
+        *,
+        tokens: int,
+        calls: int,
+    ) -> None:
+        space_id = await self._space_id(space)
+        async with self._owned(lease) as (connection, job, _):
+            await self._sql.add_embeddings.run(
+                connection,
+                space_id=space_id,
+                organization_id=job["organization_id"],
+                hashes=[text_hash for text_hash, _ in vectors],
+                vectors=[HalfVector(list(vector)) for _, vector in vectors],
+            )
+            await self._sql.count_model_use.run(connection, job_id=lease.job_id, tokens=tokens, calls=calls, done=0)
+
+    async def complete(self, lease: Lease, space: EmbeddingSpace, *, result: Mapping[str, Any]) -> None:  # noqa: D102
+        space_id = await self._space_id(space)
+        async with self._owned(lease) as (connection, job, document):
+            counts = await self._sql.chunk_counts.first(connection, job_id=lease.job_id, space_id=space_id)
+            if counts["unembedded"]:
+                raise InvalidRequest("chunks without a vector cannot be made visible.", code="INCOMPLETE")
+            await self._sql.show_chunks.run(
+                connection,
+                document_id=lease.document_id,
+                job_id=lease.job_id,
+                generation=job["generation"],
+                size_bytes=job["size_bytes"],
+                crc32c=job["crc32c"],
+                md5=job["md5"],
+                media_type=job["media_type"],
+            )
+            if document["current_job_id"] == lease.job_id:
+                await self._sql.cancel_outrun.run(
+                    connection,
+                    document_id=lease.document_id,
+                    job_id=lease.job_id,
+                    message="A newer version of the file was indexed first.",
+                )
+            await self._sql.complete_job.run(
+                connection, job_id=lease.job_id, chunks=counts["chunks"], result=dict(result)
+            )
+            await self._sql.drop_other_chunks.run(connection, document_id=lease.document_id, job_id=lease.job_id)
+            await self._sql.resolve_dead_letters.run(connection, job_id=lease.job_id)
+
+    async def fail(self, lease: Lease, failure: Failure) -> None:  # noqa: D102
+        async with self._owned(lease) as (connection, job, document):
+            await effects.fail_job(
+                connection, job=job, document=document, failure=failure, withdraw=self._withdraw, clock=self._clock
+            )
+
+    async def retry(self, lease: Lease, failure: Failure, *, delay_seconds: float) -> None:  # noqa: D102
+        await self._requeue(lease, failure, delay_seconds=delay_seconds)
+
+    async def defer(self, lease: Lease, reason: Failure, *, delay_seconds: float) -> bool:  # noqa: D102
+        async with self._db.get_connection() as connection:
+            if await self._sql.deferred_too_long.value(connection, job_id=lease.job_id, hours=self._max_defer_hours):
+                return False
+        await self._requeue(lease, reason, delay_seconds=delay_seconds, refund=1, deferred_reason=reason.code)
+        return True
+
+    async def release(self, lease: Lease) -> None:  # noqa: D102
+        async with self._owned(lease) as (connection, job, _):
+            await self._put_back(connection, lease, delay_seconds=0, refund=1, rung=True)
+            await effects.ring(connection, job_id=lease.job_id, lane=job["lane"], trace_parent=job["trace_parent"])
+
+    async def supersede(self, lease: Lease, reason: Failure) -> None:  # noqa: D102
+        async with self._owned(lease) as (connection, _, _):
+            await self._sql.cancel_job.run(connection, job_id=lease.job_id, code=reason.code, message=reason.message)
+            await self._sql.drop_chunks_of_job.run(connection, job_id=lease.job_id)
+
+    async def _requeue(
+        self,
+        lease: Lease,
+        failure: Failure,
+        *,
+        delay_seconds: float,
+        refund: int = 0,
+        deferred_reason: str | None = None,
+    ) -> None:
+        async with self._owned(lease) as (connection, _, _):
+            await self._put_back(
+                connection,
+                lease,
+                delay_seconds=delay_seconds,
+                refund=refund,
+                rung=False,
+                failure=failure,
+                deferred_reason=deferred_reason,
+            )
+
+    async def _put_back(
+        self,
+        connection: Connection,
+        lease: Lease,
+        *,
+        delay_seconds: float,
+        refund: int,
+        rung: bool,
+        failure: Failure | None = None,
+        deferred_reason: str | None = None,
+    ) -> None:
+        await self._sql.requeue_job.run(
+            connection,
+            job_id=lease.job_id,
+            delay_seconds=float(delay_seconds),
+            refund=refund,
+            rung=rung,
+            code=failure.code if failure else None,
+            message=failure.message if failure else None,
+            deferred_reason=deferred_reason,
+        )
+
+    @asynccontextmanager
+    async def _owned(self, lease: Lease) -> AsyncIterator[tuple[Connection, Any, Any]]:
+        """Open a transaction that holds document and job, in this order, and is this lease's to write in."""
+        async with self._db.transaction() as connection:
+            document = await self._sql.lock_document.first(connection, document_id=lease.document_id)
+            job = await self._sql.lock_job.first(connection, job_id=lease.job_id)
+            if job is None or job["status"] != "processing" or job["lease_epoch"] != lease.epoch:
+                raise LeaseLost
+            if document is not None and job["document_revision"] != document["revision"] and not job["may_finish"]:
+                raise LeaseLost
+            yield connection, job, document
+
+    async def _space_id(self, space: EmbeddingSpace) -> int:
+        """Return the row id of a space; made, and committed, when it is new. Looked up once per process."""
+        if space.key not in self._space_ids:
+            async with self._db.get_connection() as connection:
+                self._space_ids[space.key] = await spaces.add(connection, space)
+        return self._space_ids[space.key]

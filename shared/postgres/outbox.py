@@ -1,0 +1,95 @@
+"""`Outbox` on Postgres: rows stay locked while they are published, so that two senders do not send the same."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from shared.events.catalogue import StageChanged
+from shared.events.envelope import TRACE_PARENT, attributes_of, body_of
+from shared.ports.broker import Message
+from shared.ports.stores import Publish, Sent
+from shared.postgres import effects, queries
+
+if TYPE_CHECKING:
+    from shared.postgres.pool import Database
+
+
+class PostgresOutbox:
+    """See `shared.ports.stores.Outbox`."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the pool."""
+        self._db = database
+        self._sql = queries.load("outbox")
+
+    async def send(  # noqa: D102
+        self, publish: Publish, *, limit: int, job_id: UUID | None = None, older_than_seconds: float = 0
+    ) -> Sent:
+        published = failed = 0
+        bells = await self._send_bells(publish, limit, job_id, older_than_seconds)
+        async with self._db.get_connection() as connection:
+            waiting = await self._sql.jobs_with_unsent_events.all(
+                connection, limit=limit, job_id=job_id, older_than_seconds=float(older_than_seconds)
+            )
+        for row in waiting:
+            sent = await self._send_events(publish, row["job_id"])
+            published, failed = published + sent.published, failed + sent.failed
+        return Sent(published=bells.published + published, failed=bells.failed + failed)
+
+    async def _send_bells(self, publish: Publish, limit: int, job_id: UUID | None, older_than_seconds: float) -> Sent:
+        async with self._db.transaction() as connection:
+            found = await self._sql.unsent_bells.all(
+                connection, limit=limit, job_id=job_id, older_than_seconds=float(older_than_seconds)
+            )
+            if not found:
+                return Sent()
+            stored = await publish([_bell(row) for row in found])
+            ids = [row["id"] for row, done in zip(found, stored, strict=True) if done]
+            await self._sql.mark_bells.run(connection, ids=ids)
+        return Sent(published=len(ids), failed=len(found) - len(ids))
+
+    async def _send_events(self, publish: Publish, job_id: UUID) -> Sent:
+        async with self._db.transaction() as connection:
+            if not await self._sql.lock_events_of_job.value(connection, job_id=str(job_id)):
+                return Sent()
+            found = await self._sql.unsent_events.all(connection, job_id=job_id)
+            if not found:
+                return Sent()
+            stored = await publish([_stage_changed(row) for row in found])
+            # What follows a failed one must not count as sent: it may have overtaken it.
+            count = next((index for index, done in enumerate(stored) if not done), len(found))
+            if count:
+                await self._sql.mark_events.run(connection, job_id=job_id, seq=found[count - 1]["seq"])
+        return Sent(published=count, failed=len(found) - count)
+
+    async def ring_due(self, *, limit: int) -> int:  # noqa: D102
+        async with self._db.transaction() as connection:
+            due = await self._sql.ring_due.all(connection, limit=limit)
+            for row in due:
+                await effects.ring(connection, job_id=row["id"], lane=row["lane"], trace_parent=row["trace_parent"])
+        return len(due)
+
+
+def _bell(row: Any) -> Message:
+    return Message(topic=row["topic"], data=json.dumps(row["body"]).encode(), attributes=row["attributes"])
+
+
+def _stage_changed(row: Any) -> Message:
+    event = StageChanged(
+        job_id=row["job_id"],
+        seq=row["seq"],
+        organization_id=row["organization_id"],
+        file_path=row["file_path"],
+        generation=row["generation"],
+        attempt=row["attempt"],
+        status=row["status"],
+        stage=row["stage"],
+        occurred_at=row["occurred_at"],
+        error_code=row["detail"].get("error_code"),
+    )
+    attributes = attributes_of(event, organization_id=row["organization_id"], status=row["status"], stage=row["stage"])
+    if row["trace_parent"]:
+        attributes[TRACE_PARENT] = row["trace_parent"]
+    return Message(topic="stages", data=body_of(event), attributes=attributes, ordering_key=str(row["job_id"]))

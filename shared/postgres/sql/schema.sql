@@ -1,0 +1,354 @@
+-- The present truth. Migrations reach it (a test compares); nothing newer than Postgres 16 and pgvector 0.8 is used.
+-- Roles: the product logs in as the owner of these tables, a member of both roles below. Row-level security is forced
+-- on every tenant table: as `headrace_service` all rows are seen, as `headrace_tenant` (`set local role`, with
+-- `headrace.organization_id` set) only one organization's.
+
+do $$ begin create role headrace_service nologin; exception when duplicate_object or unique_violation then null; end $$;
+do $$ begin create role headrace_tenant nologin; exception when duplicate_object or unique_violation then null; end $$;
+do $$ begin
+  execute format('grant headrace_service to %I', current_user);
+  execute format('grant headrace_tenant to %I', current_user);
+exception when unique_violation then null; -- another database of this cluster grants it at the same moment
+end $$;
+
+create extension if not exists vector;
+
+-- The one clock of leases and due times. Several machines must agree on it; tests replace it to move time.
+create function headrace_now() returns timestamptz language sql stable parallel safe
+as $$ select statement_timestamp() $$;
+
+------------------------------------------------------------------------------------------------------ documents
+
+create table documents (
+  id                  uuid primary key,
+  bucket              text not null,
+  name                text not null,
+  organization_id     text not null,
+  user_id             text,
+  media_type          text,
+  revision            bigint not null default 1 check (revision > 0),
+  generation          bigint,           -- live in the bucket as last decided; null: gone
+  metageneration      bigint,
+  size_bytes          bigint,
+  crc32c              text,
+  md5                 text,
+  object_metadata     jsonb not null default '{}',
+  indexed_generation  bigint,           -- what the visible chunks were made from, or adopted for
+  indexed_size_bytes  bigint,
+  indexed_crc32c      text,
+  indexed_md5         text,
+  current_job_id      uuid,             -- the job that is to index `generation`
+  live_job_id         uuid,             -- the job whose chunks are visible
+  supersessions       integer not null default 0,
+  deleted_at          timestamptz,
+  created_at          timestamptz not null default headrace_now(),
+  updated_at          timestamptz not null default headrace_now(),
+  unique (bucket, name),
+  check ((generation is null) = (deleted_at is not null))
+);
+create index documents_live_job on documents (live_job_id) where live_job_id is not null;
+create index documents_by_organization on documents (organization_id);
+-- Byte order, as Cloud Storage lists: the two are merged.
+create index documents_listing on documents (bucket, name collate "C") where generation is not null;
+
+----------------------------------------------------------------------------------------------------------- jobs
+
+create table document_processing_jobs (
+  id                uuid primary key,
+  document_id       uuid references documents (id),
+  job_type          text not null default 'document_processing',
+  bucket            text,
+  name              text,
+  file_path         text,
+  generation        bigint,
+  metageneration    bigint,
+  document_revision bigint,
+  organization_id   text not null,
+  user_id           text,
+  entity_type       text,
+  entity_id         text,
+  lane              text not null default 'interactive' check (lane in ('interactive', 'bulk')),
+  priority          integer not null default 0,
+  status            text not null default 'pending',
+  processing_stage  text not null default 'pending',
+  attempts          integer not null default 0 check (attempts >= 0),
+  max_attempts      integer not null default 4 check (max_attempts > 0),
+  retry_count       integer not null generated always as (greatest(attempts - 1, 0)) stored,
+  rescue_count      integer not null default 0,
+  quarantined       boolean not null default false,
+  next_attempt_at   timestamptz not null default headrace_now(),
+  deferred_reason   text,
+  deferred_since    timestamptz,
+  last_rung_at      timestamptz,
+  ring_count        integer not null default 0,
+  lease_owner       text,
+  lease_epoch       bigint not null default 0,
+  lease_until       timestamptz,
+  claimed_at        timestamptz,
+  may_finish        boolean not null default false, -- superseded too often: may finish and swap all the same
+  checkpoint        jsonb,
+  progress_done     bigint not null default 0,
+  progress_total    bigint,
+  progress_unit     text,
+  payload           jsonb not null default '{}',
+  result            jsonb,
+  error_code        text,
+  error_message     text,
+  error_context     jsonb,
+  media_type        text,
+  size_bytes        bigint,
+  crc32c            text,
+  md5               text,
+  content_sha256    text,
+  model_calls       integer not null default 0,
+  tokens_used       bigint not null default 0,
+  tokens_saved      bigint not null default 0,
+  cost_micros       bigint not null default 0,
+  trace_parent      text,
+  metadata          jsonb not null default '{}',
+  event_seq         bigint not null default 0,
+  created_at        timestamptz not null default headrace_now(),
+  updated_at        timestamptz not null default headrace_now(),
+  started_at        timestamptz,
+  completed_at      timestamptz,
+  constraint jobs_state_is_consistent check (case status
+    when 'pending'    then processing_stage = 'pending'
+    when 'processing' then processing_stage in ('downloading', 'processing', 'embedding', 'storing')
+    when 'completed'  then processing_stage = 'completed'
+    when 'failed'     then processing_stage = 'failed'
+    when 'cancelled'  then processing_stage in ('pending', 'downloading', 'processing', 'embedding', 'storing')
+    else false end),
+  constraint jobs_lease_while_processing check ((status = 'processing') = (lease_until is not null)),
+  constraint jobs_failure_has_a_code check (status <> 'failed' or error_code is not null),
+  constraint jobs_end_has_a_time check ((status in ('completed', 'failed', 'cancelled')) = (completed_at is not null)),
+  constraint jobs_document_work_has_an_object check (
+    job_type <> 'document_processing' or (document_id is not null and bucket is not null and generation is not null))
+);
+
+create unique index jobs_one_per_generation on document_processing_jobs (bucket, name, generation)
+  where job_type = 'document_processing';
+-- The claim: one tenant's queue is a range of this index, its head the best job.
+create index jobs_queue on document_processing_jobs (lane, quarantined, organization_id, priority desc, created_at, id)
+  where status = 'pending';
+-- Whose turn it is: when a tenant was served last.
+create index jobs_turn on document_processing_jobs (organization_id, claimed_at desc) where claimed_at is not null;
+create index jobs_due on document_processing_jobs (next_attempt_at) include (last_rung_at) where status = 'pending';
+create index jobs_leases on document_processing_jobs (lease_until) where status = 'processing';
+create index jobs_by_status on document_processing_jobs (status, updated_at);
+create index jobs_newest on document_processing_jobs (created_at desc, id desc);
+create index jobs_newest_of_organization on document_processing_jobs (organization_id, created_at desc, id desc);
+create index jobs_of_document on document_processing_jobs (document_id);
+create index jobs_failures on document_processing_jobs (error_code) where status = 'failed';
+
+-- The ledger: every move, and the outbox of stage events (published_at is null: still to be sent).
+create table job_events (
+  job_id          uuid not null references document_processing_jobs (id) on delete cascade,
+  seq             bigint not null,
+  organization_id text not null,
+  attempt         integer not null,
+  status          text not null,
+  stage           text not null,
+  occurred_at     timestamptz not null,
+  detail          jsonb not null default '{}',
+  published_at    timestamptz,
+  primary key (job_id, seq)
+);
+create index job_events_unsent on job_events (occurred_at, job_id) where published_at is null;
+
+create function headrace_state_is_consistent(status text, stage text) returns boolean language sql immutable as $$
+  select case status
+    when 'pending'    then stage = 'pending'
+    when 'processing' then stage in ('downloading', 'processing', 'embedding', 'storing')
+    when 'completed'  then stage = 'completed'
+    when 'failed'     then stage = 'failed'
+    when 'cancelled'  then stage in ('pending', 'downloading', 'processing', 'embedding', 'storing')
+    else false end
+$$;
+
+-- The same table of moves as shared/model/job.py; a test compares the two, pair by pair.
+create function headrace_move_is_legal(from_status text, from_stage text, to_status text, to_stage text)
+returns boolean language sql immutable as $$
+  select headrace_state_is_consistent(from_status, from_stage)
+     and headrace_state_is_consistent(to_status, to_stage)
+     and (from_status, from_stage) <> (to_status, to_stage)
+     and case from_status
+       when 'pending' then to_status in ('processing', 'failed') or (to_status = 'cancelled' and to_stage = from_stage)
+       when 'processing' then
+            to_status in ('pending', 'completed', 'failed')
+         or (to_status = 'cancelled' and to_stage = from_stage)
+         or (to_status = 'processing'
+             and array_position(array['downloading', 'processing', 'embedding', 'storing'], to_stage)
+               > array_position(array['downloading', 'processing', 'embedding', 'storing'], from_stage))
+       when 'failed' then to_status = 'pending'
+       when 'cancelled' then to_status = 'pending'
+       else false end
+$$;
+
+create function headrace_check_move() returns trigger language plpgsql as $$
+begin
+  if tg_op = 'UPDATE' and (old.status, old.processing_stage) = (new.status, new.processing_stage) then
+    return new;
+  end if;
+  if tg_op = 'UPDATE'
+     and not headrace_move_is_legal(old.status, old.processing_stage, new.status, new.processing_stage) then
+    raise exception 'illegal move of job %: %/% to %/%',
+      old.id, old.status, old.processing_stage, new.status, new.processing_stage
+      using errcode = 'check_violation', constraint = 'jobs_legal_moves';
+  end if;
+  new.event_seq := case tg_op when 'INSERT' then 1 else old.event_seq + 1 end;
+  return new;
+end $$;
+
+create function headrace_record_move() returns trigger language plpgsql as $$
+begin
+  if tg_op = 'UPDATE' and old.event_seq = new.event_seq then
+    return null;
+  end if;
+  insert into job_events (job_id, seq, organization_id, attempt, status, stage, occurred_at, detail)
+  values (new.id, new.event_seq, new.organization_id, new.attempts, new.status, new.processing_stage, headrace_now(),
+    jsonb_strip_nulls(jsonb_build_object(
+      'worker', case when new.status = 'processing' then new.lease_owner end,
+      'error_code', case when new.status in ('failed', 'cancelled') or new.deferred_reason is not null
+                           or (tg_op = 'UPDATE' and old.error_code is distinct from new.error_code)
+                         then new.error_code end,
+      'deferred_reason', new.deferred_reason,
+      'due_at', case when new.status = 'pending' and tg_op = 'UPDATE' then new.next_attempt_at end,
+      'rescue_count', nullif(new.rescue_count, 0),
+      'done', case when new.progress_unit is not null then new.progress_done end,
+      'unit', new.progress_unit,
+      'model_calls', case when new.status = 'completed' then new.model_calls end,
+      'tokens_used', case when new.status = 'completed' then new.tokens_used end,
+      'tokens_saved', case when new.status = 'completed' then new.tokens_saved end)));
+  return null;
+end $$;
+
+create trigger jobs_check_move before insert or update on document_processing_jobs
+  for each row execute function headrace_check_move();
+create trigger jobs_record_move after insert or update on document_processing_jobs
+  for each row execute function headrace_record_move();
+
+--------------------------------------------------------------------------------------------------------- outbox
+
+-- Bells and dead letters that are committed and still to be published. `topic` is a logical name.
+create table outbox (
+  id           bigint generated always as identity primary key,
+  topic        text not null,
+  job_id       uuid,
+  attributes   jsonb not null default '{}',
+  body         jsonb not null default '{}',
+  created_at   timestamptz not null default headrace_now(),
+  published_at timestamptz
+);
+create index outbox_unsent on outbox (id) where published_at is null;
+create index outbox_unsent_of_job on outbox (job_id) where published_at is null;
+
+-- Failures that can be listed and replayed, of jobs and of messages alike.
+create table dead_letters (
+  id              uuid primary key,
+  identity        text not null unique, -- the same failure again raises the count of the same row
+  origin          text not null check (origin in ('job', 'message')),
+  state           text not null default 'open' check (state in ('open', 'replaying', 'resolved', 'discarded')),
+  organization_id text,
+  job_id          uuid references document_processing_jobs (id) on delete set null,
+  subscription    text,
+  message_id      text,
+  published_at    timestamptz,
+  body            bytea,
+  attributes      jsonb not null default '{}',
+  code            text not null,
+  message         text not null,
+  stage           text,
+  failures        integer not null default 1,
+  replays         integer not null default 0,
+  first_seen_at   timestamptz not null default headrace_now(),
+  last_seen_at    timestamptz not null default headrace_now(),
+  resolved_at     timestamptz,
+  note            text
+);
+create index dead_letters_open on dead_letters (code, stage, last_seen_at desc) where state = 'open';
+create index dead_letters_of_job on dead_letters (job_id);
+
+create table recover_runs (
+  id         bigint generated always as identity primary key,
+  started_at timestamptz not null,
+  ended_at   timestamptz not null default headrace_now(),
+  summary    jsonb not null
+);
+
+--------------------------------------------------------------------------------------------------------- chunks
+
+create table chunks (
+  job_id          uuid not null references document_processing_jobs (id) on delete cascade,
+  ordinal         integer not null check (ordinal >= 0),
+  document_id     uuid not null references documents (id) on delete cascade,
+  organization_id text not null,
+  text            text not null,
+  locator         jsonb not null,
+  text_hash       bytea not null,
+  fts             tsvector not null generated always as (to_tsvector('english', text)) stored,
+  primary key (job_id, ordinal)
+);
+create index chunks_by_text on chunks (organization_id, text_hash);
+create index chunks_of_document on chunks (document_id);
+create index chunks_fts on chunks using gin (fts);
+
+-- Two vectors may be compared only within one space.
+create table embedding_spaces (
+  id                 smallint generated always as identity primary key,
+  key                text not null unique,
+  model              text not null,
+  dimensions         integer not null check (dimensions between 1 and 4000),
+  metric             text not null check (metric in ('cosine')),
+  task_type          text not null,
+  normaliser_version integer not null,
+  created_at         timestamptz not null default headrace_now()
+);
+
+-- One vector per text, organization and space: identical text is embedded once, and a killed worker's successor finds
+-- what is done. One partition with its own HNSW index per space (made by `headrace_add_space`).
+create table embeddings (
+  space_id        smallint not null references embedding_spaces (id),
+  organization_id text not null,
+  text_hash       bytea not null,
+  embedding       halfvec not null,
+  created_at      timestamptz not null default headrace_now(),
+  primary key (space_id, organization_id, text_hash)
+) partition by list (space_id);
+
+-- Returns the id of a space; makes it, its partition and its index when it is new. Safe to call at once from anywhere.
+create function headrace_add_space(
+  space_key text, space_model text, space_dimensions integer, space_metric text, space_task_type text, version integer)
+returns smallint language plpgsql as $$
+declare
+  found_id smallint;
+begin
+  select id into found_id from embedding_spaces where key = space_key;
+  if found_id is not null then return found_id; end if;
+  perform pg_advisory_xact_lock(hashtext('headrace_add_space'));
+  select id into found_id from embedding_spaces where key = space_key;
+  if found_id is not null then return found_id; end if;
+  insert into embedding_spaces (key, model, dimensions, metric, task_type, normaliser_version)
+  values (space_key, space_model, space_dimensions, space_metric, space_task_type, version) returning id into found_id;
+  execute format('create table embeddings_%s partition of embeddings for values in (%s)', found_id, found_id);
+  execute format('create index embeddings_%s_hnsw on embeddings_%s using hnsw ((embedding::halfvec(%s)) halfvec_cosine_ops)',
+    found_id, found_id, space_dimensions);
+  return found_id;
+end $$;
+
+---------------------------------------------------------------------------------------------- row-level security
+
+do $$
+declare
+  tenant_table text;
+begin
+  foreach tenant_table in array array[
+    'documents', 'document_processing_jobs', 'job_events', 'chunks', 'embeddings', 'dead_letters'] loop
+    execute format('alter table %I enable row level security', tenant_table);
+    execute format('alter table %I force row level security', tenant_table);
+    execute format('create policy services_see_all on %I to headrace_service using (true) with check (true)', tenant_table);
+    execute format($policy$create policy tenants_see_their_own on %I for select to headrace_tenant
+      using (organization_id = current_setting('headrace.organization_id', true))$policy$, tenant_table);
+    execute format('grant select on %I to headrace_tenant', tenant_table);
+  end loop;
+  grant select on embedding_spaces to headrace_tenant;
+end $$;
