@@ -113,9 +113,8 @@ def choose_home(data_dir: Path, owner: Owner | None, root_home: Path) -> Path:
     return home
 
 
-def usable_binaries(home: Path, owner: Owner | None) -> Binaries:
+def usable_binaries(installed: Binaries, home: Path, owner: Owner | None) -> Binaries:
     """Return binaries that `owner` can run: the installed ones, or a copy in `home` made once for each version."""
-    installed = find_binaries()
     if reachable(installed.bin / "postgres", owner):
         return installed
     # The copy keeps the wheel's layout, because programs find their libraries relative to themselves.

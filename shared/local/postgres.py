@@ -50,7 +50,7 @@ class EmbeddedPostgres:
 
         Args:
             data_dir: the folder that belongs to this server; made when missing.
-            durable: False gives up crash safety for speed (tests).
+            durable: False skips fsync for speed (tests): survives kill -9, not a failure of the machine.
             max_connections: of all databases together.
             root_home: only for root: where the cluster lives when `nobody` cannot reach `data_dir`.
             ready_seconds: how long a start may take, crash recovery included.
@@ -86,7 +86,7 @@ class EmbeddedPostgres:
         async with AsyncExitStack() as resources:
             self.home = cluster.choose_home(self.data_dir, self._owner, self._root_home)
             resources.enter_context(hold(self.home / "lock", "the embedded Postgres"))
-            binaries = cluster.usable_binaries(self.home, self._owner)
+            binaries = cluster.usable_binaries(cluster.find_binaries(), self.home, self._owner)
             data = await cluster.ensure_cluster(self.home, binaries, self._owner, durable=self._durable)
             await _end_orphan(data)
             self.socket_directory = cluster.make_socket_directory(self.home, self._owner)
@@ -153,8 +153,8 @@ class EmbeddedPostgres:
             "log_checkpoints": "off",
         }
         if not self._durable:
-            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-            settings |= {"wal_level": "minimal", "max_wal_senders": "0"}
+            # Commits still reach the kernel, so that tests may kill the server; only the machine must not fail.
+            settings |= {"fsync": "off", "full_page_writes": "off", "wal_level": "minimal", "max_wal_senders": "0"}
         argv: list[str | Path] = [binaries.bin / "postgres", "-D", data]
         for name, value in settings.items():
             argv += ["-c", f"{name}={value}"]

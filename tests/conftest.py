@@ -1,0 +1,29 @@
+"""What the whole suite shares: its plugins, and the choice of servers it runs against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+_PLUGINS = ("clock", "postgres")
+
+pytest_plugins = [
+    f"tests.plugins.{name}" for name in _PLUGINS if (Path(__file__).parent / "plugins" / f"{name}.py").exists()
+]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--stack`."""
+    parser.addoption(
+        "--stack",
+        choices=("embedded", "emulator", "cloud"),
+        default="embedded",
+        help="the servers that component tests talk to; only `embedded` so far, the others skip",
+    )
+
+
+@pytest.fixture(scope="session")
+def stack(request: pytest.FixtureRequest) -> str:
+    """Say which servers were asked for."""
+    return str(request.config.getoption("--stack"))
