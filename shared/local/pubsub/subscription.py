@@ -69,6 +69,11 @@ class Subscription:
         """Messages that a consumer holds now."""
         return len(self._leases)
 
+    @property
+    def readers(self) -> int:
+        """Open streams, and unary pulls that wait."""
+        return len(self._consumers)
+
     def offer(self, message: Raw, size_bytes: int, published_at_seconds: float) -> None:
         """Enqueue a published message unless the filter turns it away; call `dispatch` after a batch of them."""
         if not self.matches(message.attributes):
