@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -141,9 +141,6 @@ def _cursor(job: Job) -> str:
 def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
     try:
         created_at, _, job_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition("|")
-        moment = datetime.fromisoformat(created_at)
-        if moment.tzinfo is None:
-            raise ValueError("no time zone")
-        return moment, UUID(job_id)
+        return datetime.fromisoformat(created_at).astimezone(UTC), UUID(job_id)
     except (ValueError, binascii.Error, UnicodeError):
         raise InvalidRequest("this cursor was not made by this API; start from the first page.") from None

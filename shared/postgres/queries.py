@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Any, Protocol
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
-_TOKEN = re.compile(r"'(?:[^']|'')*'|--[^\n]*|::|:([a-z_]+)")
+_TOKEN = re.compile(r"'(?:[^']|'')*'|--[^\n]*|::|:([a-z_][a-z0-9_]*)")
 
 
 class Connection(Protocol):
