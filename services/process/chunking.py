@@ -48,8 +48,9 @@ class _Piece:
 class Chunker:
     """Cuts segments as they come. Feed one file's segments in order, then `finish`.
 
-    The text of a chunk is `segment.text[start_char:end_char]` (after `clean`), behind the table's header line where
-    the piece is the middle of a table. All text but white space is in exactly one chunk.
+    The text of a chunk is `segment.text[start_char:end_char]` (after `clean`, and counted from the segment's own
+    `start_char` where it has one), behind the table's header lines where the piece is the middle of a table. All text
+    but white space is in exactly one chunk.
     """
 
     def __init__(
@@ -72,17 +73,18 @@ class Chunker:
     def feed(self, segment: Segment) -> list[Chunk]:
         """Return the chunks of one segment; none when it holds only white space."""
         text = clean(segment.text)
-        return [self._chunk(text, piece, segment.locator) for piece in self._pieces(text)]
+        first_row = _row_of_header(text, segment.locator)
+        return [self._chunk(text, piece, segment.locator, first_row) for piece in self._pieces(text)]
 
     def finish(self) -> list[Chunk]:
         """Return what was kept back at the end of the file (nothing today: a chunk never crosses a segment)."""
         return []
 
-    def _chunk(self, text: str, piece: _Piece, locator: Locator) -> Chunk:
+    def _chunk(self, text: str, piece: _Piece, locator: Locator, first_row: int | None) -> Chunk:
         content = piece.header + text[piece.start : piece.end]
-        place = dataclasses.replace(
-            locator, start_char=piece.start, end_char=piece.end, cells=_rows_of(locator, piece) or locator.cells
-        )
+        base = locator.start_char or 0
+        cells = locator.cells if first_row is None else _cells_of(locator.cells or "", piece, first_row)
+        place = dataclasses.replace(locator, start_char=base + piece.start, end_char=base + piece.end, cells=cells)
         ordinal, self._next_ordinal = self._next_ordinal, self._next_ordinal + 1
         return Chunk(ordinal=ordinal, text=content, locator=place, text_hash=text_hash(content))
 
@@ -234,11 +236,20 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _rows_of(locator: Locator, piece: _Piece) -> str | None:
-    """Narrow a sheet's cell range to the rows of a piece; row 0 is the table's header."""
+def _row_of_header(text: str, locator: Locator) -> int | None:
+    """Return the sheet's row in which a table's header would stand; one above the range if it is only repeated."""
     match = _CELLS.fullmatch(locator.cells or "")
-    if locator.kind is not LocatorKind.SHEET or piece.first_row is None or piece.last_row is None or match is None:
+    if locator.kind is not LocatorKind.SHEET or match is None or not text.startswith("|"):
         return None
-    column, row, last_column, _ = match.groups()
-    first, last = int(row) + piece.first_row, int(row) + piece.last_row
-    return f"{column}{first}:{last_column or column}{last}"
+    first, last = int(match[2]), int(match[4] or match[2])
+    body = text.count("\n|") - 1
+    return first if body == last - first else first - 1 if body == last - first + 1 else None
+
+
+def _cells_of(cells: str, piece: _Piece, first_row: int) -> str:
+    """Narrow a cell range to the rows of a piece; row 0 is the table's header."""
+    match = _CELLS.fullmatch(cells)
+    if match is None or piece.first_row is None or piece.last_row is None:
+        return cells
+    first = max(int(match[2]), first_row + piece.first_row)
+    return f"{match[1]}{first}:{match[3] or match[1]}{max(first, first_row + piece.last_row)}"

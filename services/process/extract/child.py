@@ -1,0 +1,119 @@
+"""The child process: reads one request, answers with segments, and is gone. Started by `extractor` only.
+
+Whatever a file does here, the parent's limits end it. The last act is `os._exit`, because the library may crash while
+the interpreter shuts down, and that would look like a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import resource
+import signal
+import sys
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+from services.process.extract import library, office, pages, texts
+from services.process.extract.protocol import LENGTH_BYTES, Request, frame, segment_message
+from services.process.extract.sections import Numbering
+from shared.errors import UnprocessableContent
+from shared.model import media
+from shared.model.document import Segment
+
+_PR_SET_PDEATHSIG = 1
+_MAX_TEMPORARY_FILE_BYTES = 512 * 1024 * 1024
+
+
+def main() -> None:
+    """Serve one request on standard input and exit."""
+    _die_with_parent(int(sys.argv[1]))
+    # Native code may print; it must not print into the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    import xberg  # noqa: F401, PLC0415  # loaded while waiting, so that a file does not wait for it
+
+    length = sys.stdin.buffer.read(LENGTH_BYTES)
+    if len(length) == LENGTH_BYTES:
+        request = Request.from_payload(sys.stdin.buffer.read(int.from_bytes(length, "big")))
+        _limit(request)
+        asyncio.run(_serve(request, answers))
+    os._exit(0)
+
+
+async def _serve(request: Request, answers: BinaryIO) -> None:
+    size_bytes, has_text = 0, request.start > 0
+    try:
+        async for segment in _segments(request):
+            size_bytes += len(segment.text.encode())
+            if size_bytes > request.max_text_bytes:
+                raise UnprocessableContent(  # noqa: TRY301
+                    f"The file holds more than {request.max_text_bytes // 1024 // 1024} MB of text; split it.",
+                    code="TOO_COMPLEX",
+                )
+            has_text = has_text or bool(segment.text.strip())
+            answers.write(frame(segment_message(segment)))
+            answers.flush()
+        if not has_text:
+            raise UnprocessableContent("No text was found in the file, also not by OCR.", code="NO_TEXT")  # noqa: TRY301
+        answer: dict[str, object] = {"done": True}
+    except UnprocessableContent as verdict:
+        answer = {"error": {"code": verdict.code, "message": verdict.message}}
+    except (MemoryError, RecursionError):
+        answer = {"error": {"code": "TOO_COMPLEX", "message": "The file is nested too deeply or too large to read."}}
+    except BrokenPipeError:
+        os._exit(0)
+    except Exception as error:  # noqa: BLE001  # the parent must hear of it in one line, and no trace leaves here
+        answer = {"error": {"code": "INTERNAL", "message": type(error).__name__}}
+    answers.write(frame(answer))
+    answers.flush()
+
+
+async def _segments(request: Request) -> AsyncIterator[Segment]:
+    numbering = Numbering(start=request.start)
+    if request.media_type == media.PDF:
+        reader = pages.read_pdf(request.path, numbering)
+    elif request.media_type in media.IMAGES:
+        reader = pages.read_image(request.path, request.media_type, numbering)
+    else:
+        reader = _read_sections(request, numbering)
+    async for segment in reader:
+        yield segment
+
+
+async def _read_sections(request: Request, numbering: Numbering) -> AsyncIterator[Segment]:
+    data, media_type = request.path.read_bytes(), request.media_type
+    if media_type == media.TEXT:
+        sections = iter(await texts.text_sections(data))
+    elif media_type in media.DELIMITED:
+        sections = await texts.delimited_sections(data, media_type)
+    else:
+        document = await library.read_document(data, media_type)
+        if media_type in media.SLIDES:
+            sections = office.slide_sections(document)
+        elif media_type in media.SHEETS:
+            sections = office.workbook_sections(document, data, media_type)
+        else:
+            sections = office.heading_sections(document)
+    for section in sections:
+        for segment in numbering.segments_of(section):
+            yield segment
+
+
+def _die_with_parent(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def _limit(request: Request) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_TEMPORARY_FILE_BYTES, _MAX_TEMPORARY_FILE_BYTES))
+    # A second more for the hard limit: the soft one is the signal by which the parent tells the cause.
+    resource.setrlimit(resource.RLIMIT_CPU, (request.cpu_seconds, request.cpu_seconds + 1))
+
+
+if __name__ == "__main__":
+    main()

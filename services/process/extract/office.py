@@ -1,0 +1,152 @@
+"""Readers of documents with headings, slides or sheets."""
+
+from __future__ import annotations
+
+import io
+import json
+import posixpath
+import re
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from services.process.extract.sections import Section, sheet_sections, table_text, without_heading_marks
+from shared.model import media
+from shared.model.locator import Locator, LocatorKind
+
+_MAX_SHEET_XML_BYTES = 32 * 1024 * 1024
+_CELL = re.compile(rb'<c r="([A-Z]{1,3})(\d{1,7})"[^>]*?(?:/>|>(.*?)</c>)', re.DOTALL)
+_VALUE = re.compile(rb"<v>[^<]|<is>")
+_OFFICE_RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
+
+
+def slide_sections(document: Any) -> Iterator[Section]:
+    """Yield one section per slide, its notes at the end."""
+    for page in document.pages or ():
+        notes = f"\n\nNotes: {page.speaker_notes}" if page.speaker_notes else ""
+        text = without_heading_marks(str(page.content)) + notes
+        yield Section(text, Locator(kind=LocatorKind.SLIDE, slide=int(page.page_number)))
+
+
+def workbook_sections(document: Any, data: bytes, media_type: str) -> Iterator[Section]:
+    """Yield the tables of each sheet with their cell ranges, where these can be known."""
+    names = {int(page.page_number): str(page.sheet_name or page.page_number) for page in document.pages or ()}
+    corners = _corners(data) if media_type == media.XLSX else {}
+    for table in document.tables:
+        rows = [[str(cell) for cell in row] for row in table.cells]
+        sheet = names.get(int(table.page_number), str(table.page_number))
+        column, row, shape = corners.get(sheet, (0, 0, (0, 0)))
+        known = shape == (len(rows), max(map(len, rows), default=0))
+        yield from sheet_sections(sheet, rows, column=column if known else 0, row=row if known else 0)
+
+
+def heading_sections(document: Any) -> Iterator[Section]:
+    """Yield one section per heading with text under it; a document without headings is one stretch of text.
+
+    A heading that only has headings under it stands at the beginning of the first of these.
+    """
+    path: list[tuple[int, str]] = []
+    parts: list[str] = []
+    carried: list[str] = []
+    sections: list[Section] = []
+    has_headings = False
+
+    def close(next_level: int) -> None:
+        if not parts and carried and path and next_level > path[-1][0]:
+            return
+        text = "\n\n".join([*carried, *parts])
+        if text.strip():
+            place = Locator(kind=LocatorKind.HEADING, heading_path=tuple(title for _, title in path))
+            sections.append(Section(text, place))
+        carried.clear()
+        parts.clear()
+
+    for level, text in _blocks(document):
+        if not level:
+            parts.append(text)
+            continue
+        has_headings = True
+        close(level)
+        while path and path[-1][0] >= level:
+            path.pop()
+        path.append((level, text))
+        carried.append(text)
+    close(0)
+    if has_headings:
+        yield from sections
+    elif sections:
+        yield Section(sections[0].text, Locator(kind=LocatorKind.TEXT, start_char=0))
+
+
+def _blocks(document: Any) -> list[tuple[int, str]]:
+    """Return (heading level or 0, text) in reading order, from the structure or, where it is poor, from Markdown."""
+    nodes = document.document.nodes if document.document is not None else ()
+    blocks = [block for node in nodes if (block := _block_of(json.loads(str(node.content))))[1].strip()]
+    content = str(document.content)
+    if sum(len(text) for _, text in blocks) * 10 >= _letters(content) * 7:
+        return blocks
+    return [_markdown_block(text) for text in re.split(r"\n{2,}", content) if text.strip()]
+
+
+def _block_of(content: dict[str, Any]) -> tuple[int, str]:
+    match content:
+        case {"node_type": "title", "text": str(text)}:
+            return 1, " ".join(text.split())
+        case {"node_type": "heading", "level": int(level), "text": str(text)}:
+            return max(1, level), " ".join(text.split())
+        case {"node_type": "table", "grid": {"rows": int(height), "cells": list(cells)}} if cells:
+            rows: list[list[str]] = [[] for _ in range(height)]
+            for cell in cells:
+                rows[cell["row"]] += [""] * (cell["col"] - len(rows[cell["row"]])) + [str(cell["content"])]
+            return 0, table_text(rows)
+        case {"node_type": "metadata_block", "entries": list(entries)}:
+            return 0, "\n".join(f"{entry['key']}: {entry['value']}" for entry in entries)
+        case {"node_type": "list_item", "text": str(text)}:
+            return 0, f"- {text}"
+        case {"text": str(text)}:
+            return 0, text
+        case _:
+            return 0, ""
+
+
+def _markdown_block(text: str) -> tuple[int, str]:
+    match = re.fullmatch(r"(#{1,6})\s+(.+)", text.strip())
+    return (len(match[1]), match[2]) if match else (0, text)
+
+
+def _letters(text: str) -> int:
+    return sum(map(len, re.findall(r"\w+", text)))
+
+
+def _corners(data: bytes) -> dict[str, tuple[int, int, tuple[int, int]]]:
+    """Return each sheet's first used column and row, and its (height, width); what is odd is left out."""
+    found = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            # The child's limits hold for what this parses.
+            book = ET.fromstring(archive.read("xl/workbook.xml"))  # noqa: S314
+            relations = ET.fromstring(archive.read("xl/_rels/workbook.xml.rels"))  # noqa: S314
+            targets = {item.get("Id"): posixpath.join("/xl", item.get("Target", ""))[1:] for item in relations}
+            for sheet in book.iterfind(".//{*}sheet"):
+                target = targets.get(sheet.get(_OFFICE_RELATION), "")
+                if archive.getinfo(target).file_size <= _MAX_SHEET_XML_BYTES:
+                    cells = [
+                        (_number_of(match[1]), int(match[2]))
+                        for match in _CELL.finditer(archive.read(target))
+                        if match[3] and _VALUE.search(match[3])
+                    ]
+                    if cells:
+                        columns, rows = zip(*cells, strict=True)
+                        shape = (max(rows) - min(rows) + 1, max(columns) - min(columns) + 1)
+                        found[sheet.get("name", "")] = (min(columns), min(rows), shape)
+    except (KeyError, ValueError, zipfile.BadZipFile, ET.ParseError):
+        return {}  # the cells are an extra; the text was read without them
+    return found
+
+
+def _number_of(letters: bytes) -> int:
+    number = 0
+    for letter in letters:
+        number = number * 26 + letter - ord("A") + 1
+    return number

@@ -1,0 +1,88 @@
+"""What parent and child say to each other: frames of JSON behind a length of four bytes.
+
+The parent sends one request and closes. The child answers with any number of segments, then with `done` or `error`.
+Everything the child says is checked: what it reads is hostile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from shared.errors import UnprocessableContent, WorkerCrashed
+from shared.model.document import Segment
+from shared.model.locator import Locator
+
+MAX_FRAME_BYTES = 4 * 1024 * 1024
+MAX_SEGMENT_CHARACTERS = 100_000
+"""Longer stretches are cut, so that a frame is small and the pipe's back-pressure means something."""
+
+LENGTH_BYTES = 4
+_CODES = frozenset({"UNSUPPORTED_TYPE", "CORRUPT", "ENCRYPTED", "EMPTY", "NO_TEXT", "TOO_COMPLEX"})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One file to read. The child exits after it."""
+
+    path: Path
+    media_type: str
+    start: int
+    max_text_bytes: int
+    cpu_seconds: int
+
+    def to_frame(self) -> bytes:
+        """Return the frame that `from_payload` reads."""
+        return frame(dataclasses.asdict(self) | {"path": str(self.path)})
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> Request:
+        """Read what the parent sent."""
+        values = json.loads(payload)
+        return cls(**values | {"path": Path(values["path"])})
+
+
+def frame(message: dict[str, Any]) -> bytes:
+    """Return a message behind its length.
+
+    Raises:
+        ValueError: it is longer than `MAX_FRAME_BYTES`.
+    """
+    payload = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+    if len(payload) > MAX_FRAME_BYTES:
+        raise ValueError("message too long")
+    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
+
+
+def segment_message(segment: Segment) -> dict[str, Any]:
+    """Return the message for one segment."""
+    return {"segment": {"index": segment.index, "text": segment.text, "locator": segment.locator.to_json()}}
+
+
+def read_answer(payload: bytes, *, expected_index: int) -> Segment | None:
+    """Return the segment in a payload, or None when the child says that it is done.
+
+    Raises:
+        UnprocessableContent: the child's verdict on the file.
+        WorkerCrashed: the child failed, or what came is not what a child says.
+    """
+    try:
+        message = json.loads(payload)
+        if "done" in message:
+            return None
+        if "error" in message:
+            code, sentence = str(message["error"]["code"]), str(message["error"]["message"])
+        else:
+            values = message["segment"]
+            index, text = int(values["index"]), values["text"]
+            locator = Locator.from_json(values["locator"])
+            if index != expected_index or not isinstance(text, str):
+                raise ValueError("out of order")  # noqa: TRY301  # one place decides what garbage means
+            return Segment(index=index, text=text, locator=locator)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WorkerCrashed("The process that reads files answered with garbage; the file is tried again.") from error
+    if code in _CODES:
+        raise UnprocessableContent(sentence, code=code)
+    raise WorkerCrashed(f"The process that reads files failed ({sentence}); the file is tried again.")

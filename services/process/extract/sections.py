@@ -1,0 +1,114 @@
+"""Stretches of text and where they stand, before they are numbered: what every reader in the child yields."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+
+from services.process.chunking import clean
+from services.process.extract.protocol import MAX_SEGMENT_CHARACTERS
+from shared.model.document import Segment
+from shared.model.locator import Locator, LocatorKind
+
+ROWS_PER_SEGMENT = 200
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Section:
+    """One page, slide, part of a sheet, heading section, or file. Its text may be long or empty."""
+
+    text: str
+    locator: Locator
+
+
+class Numbering:
+    """Turns sections into segments: cleans, drops what is empty, cuts what is long, counts from 0.
+
+    The same sections give the same segments, whatever `start` is.
+    """
+
+    def __init__(self, *, start: int) -> None:
+        """Segments below `start` are counted and not yielded."""
+        self._start = start
+        self.count = 0
+
+    def skips_one(self) -> bool:
+        """Pass over the next segment, if it is below `start`; for readers that can tell without doing the work."""
+        if self.count >= self._start:
+            return False
+        self.count += 1
+        return True
+
+    def segments_of(self, section: Section, *, keep_empty: bool = False) -> Iterator[Segment]:
+        """Yield the segments of the next section; offsets in the locator say where each begins in its place."""
+        text = clean(section.text).rstrip()
+        if not text and not keep_empty:
+            return
+        offset = section.locator.start_char or 0
+        position = 0
+        while True:
+            end = _end_of_part(text, position)
+            index, self.count = self.count, self.count + 1
+            if index >= self._start:
+                locator = section.locator
+                if position or locator.kind is LocatorKind.TEXT:
+                    locator = dataclasses.replace(locator, start_char=offset + position, end_char=offset + end)
+                yield Segment(index=index, text=text[position:end], locator=locator)
+            position = end
+            if position == len(text):
+                return
+
+
+def without_heading_marks(text: str) -> str:
+    """Return a page's text without the number signs before its headings; on a page they say nothing."""
+    return re.sub(r"^#{1,6} (?=\S)", "", text.strip(), flags=re.MULTILINE)
+
+
+def table_text(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as a Markdown table, one line a row, the first one as its header."""
+    width = max(map(len, rows))
+    lines = ["| " + " | ".join([_cell(value) for value in row] + [""] * (width - len(row))) + " |" for row in rows]
+    lines.insert(1, "|" + " --- |" * width)
+    return "\n".join(lines)
+
+
+def sheet_sections(sheet: str, rows: Sequence[Sequence[str]], *, column: int, row: int) -> Iterator[Section]:
+    """Yield a sheet's table in parts of some hundred rows, each under the header and with its own cell range.
+
+    `column` and `row` are where the table's upper left corner stands, counted from 1; 0 when nobody knows.
+    """
+    if not rows:
+        return
+    width = max(map(len, rows))
+    for start in range(1, max(2, len(rows)), ROWS_PER_SEGMENT):
+        part = rows[start : start + ROWS_PER_SEGMENT]
+        # The first part's range holds the header's row; the later parts only repeat it.
+        first, last = row + (start if start > 1 else 0), row + start + len(part) - 1
+        cells = f"{column_letters(column)}{first}:{column_letters(column + width - 1)}{last}" if row else None
+        yield Section(table_text([rows[0], *part]), Locator(kind=LocatorKind.SHEET, sheet=sheet, cells=cells))
+
+
+def column_letters(number: int) -> str:
+    """Return a column's letters: 1 is A, 27 is AA."""
+    letters = ""
+    while number > 0:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return letters
+
+
+def _cell(value: str) -> str:
+    return " ".join(value.replace("|", "\\|").split())
+
+
+def _end_of_part(text: str, position: int) -> int:
+    if len(text) - position <= MAX_SEGMENT_CHARACTERS:
+        return len(text)
+    limit = position + MAX_SEGMENT_CHARACTERS
+    half = position + MAX_SEGMENT_CHARACTERS // 2
+    for mark in ("\n\n", "\n", " "):
+        at = text.rfind(mark, half, limit)
+        if at > 0:
+            return at + len(mark)
+    return limit
