@@ -70,10 +70,13 @@ class Consumer:
         return room if self.max_messages <= 0 else min(room, self.max_messages - self.outstanding_messages)
 
     def take(self, max_messages: int, max_bytes: int) -> list[Lease]:
-        """Take leases out of the inbox: at least one if there is one, whatever its size."""
+        """Take leases out of the inbox that still hold: at least one if there is one, whatever its size."""
         taken: list[Lease] = []
         size_bytes = 0
         while self.inbox and len(taken) < max_messages:
+            if self.inbox[0].entry.lease is not self.inbox[0]:  # ran out before it could be written
+                self.inbox.popleft()
+                continue
             size_bytes += self.inbox[0].entry.size_bytes
             if taken and size_bytes > max_bytes:
                 break
