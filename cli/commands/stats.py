@@ -1,0 +1,81 @@
+"""Counts that an operator looks at first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cli import look
+from cli.client import Api
+from services.api.schemas import StatsView
+from shared.model.job import WORKING_STAGES, Status
+
+_BAR_CELLS = 24
+
+
+async def run(console: Console, api_address: str, *, as_json: bool) -> None:
+    """Print the counts."""
+    async with Api(api_address) as api:
+        counts = await api.stats()
+    if as_json:
+        console.print(counts.model_dump_json(indent=2), markup=False, soft_wrap=True)
+        return
+    print_stats(console, counts)
+
+
+def print_stats(console: Console, counts: StatsView) -> None:
+    """Print counts in groups; groups with nothing in them are left out."""
+    due = counts.oldest_due_seconds
+    waiting = sum(counts.by_lane_pending.values())
+    lanes = ", ".join(f"{number:,} {lane}" for lane, number in sorted(counts.by_lane_pending.items()) if number)
+    console.print(
+        look.facts(
+            [
+                ("index", f"{look.count(counts.documents, 'document')}, {look.count(counts.chunks, 'passage')}"),
+                ("waiting", f"{look.count(waiting, 'job')}" + (f" ({lanes})" if lanes else "")),
+                ("oldest due", "none is due" if due is None else f"for {look.duration(due)}"),
+                ("dead letters", _warned(counts.dead_letters_open)),
+                ("last recover run", _last_run(counts.last_recover_run)),
+            ]
+        )
+    )
+    statuses = [(status.value, counts.by_status.get(status.value, 0), status.value) for status in Status]
+    _section(console, "jobs by status", [entry for entry in statuses if entry[1]])
+    stages = [(stage.value, counts.by_stage.get(stage.value, 0), "processing") for stage in WORKING_STAGES]
+    _section(console, "at work in", [entry for entry in stages if entry[1]])
+    by_size = sorted(counts.by_error_code.items(), key=lambda entry: (-entry[1], entry[0]))
+    _section(console, "failed with", [(code, number, "failed") for code, number in by_size if number])
+
+
+def _section(console: Console, title: str, entries: Iterable[tuple[str, int, str]]) -> None:
+    rows = list(entries)
+    if not rows:
+        return
+    largest = max(number for _, number, _ in rows)
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(min_width=16, no_wrap=True)
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(no_wrap=True)
+    for name, number, style in rows:
+        cells = max(1, round(_BAR_CELLS * number / largest))
+        grid.add_row(Text(name, style=style), f"{number:,}", Text("━" * cells, style=style))
+    console.print()
+    console.print(title, style="key")
+    console.print(grid)
+
+
+def _warned(number: int) -> Text:
+    return Text(f"{number:,} open", style="failed") if number else Text("none open")
+
+
+def _last_run(summary: Mapping[str, Any] | None) -> str:
+    if summary is None:
+        return "none yet"
+    counted = [
+        f"{name.replace('_', ' ')} {value}" for name, value in summary.items() if isinstance(value, int) and value
+    ]
+    return ", ".join(counted) or "nothing to do"

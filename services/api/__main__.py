@@ -1,0 +1,10 @@
+"""`python -m services.api`: this service as a process of its own."""
+
+from __future__ import annotations
+
+from services.api.app import build
+from services.api.settings import ApiSettings
+from shared.runtime.app import run
+
+if __name__ == "__main__":
+    run(build, ApiSettings)

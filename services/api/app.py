@@ -1,0 +1,76 @@
+"""The composition root of the api service: the same in the cloud, on the laptop and in tests."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+from services.api.callers import CallerVerifier, HeaderCallers
+from services.api.route import Route
+from services.api.routes.admin_jobs import AdminJobEndpoints
+from services.api.routes.jobs import JobEndpoints
+from services.api.routes.search import SearchEndpoint
+from services.api.settings import ApiSettings, refuse_unverified_exposure
+from services.api.web import application
+from shared.clock import Clock, SystemClock
+from shared.ports.models import Embedder
+from shared.ports.stores import ChunkIndex, JobDirectory
+from shared.runtime import wiring
+from shared.runtime.app import Service, telemetry
+from shared.runtime.health import Ping
+
+
+async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
+    """Open what the api needs and return it ready to serve.
+
+    Raises:
+        ConfigurationError: it could be reached by callers that nobody has verified.
+    """
+    refuse_unverified_exposure(settings)
+    tracing, metrics = await stack.enter_async_context(telemetry("headrace-api", settings))
+    database = await stack.enter_async_context(wiring.database(settings))
+    embedder = await stack.enter_async_context(wiring.embedder(settings))
+    closing = asyncio.Event()
+
+    async def close_streams() -> None:
+        closing.set()
+
+    routes = endpoints(
+        wiring.job_directory(database), wiring.chunk_index(database), embedder, SystemClock(), settings, closing
+    )
+    return Service(
+        name="api",
+        application=application(routes, callers(settings), tracing=tracing, metrics=metrics),
+        on_stop=[close_streams],
+        ready=[Ping("database", database.ping)],
+        metrics=metrics,
+    )
+
+
+def endpoints(
+    directory: JobDirectory,
+    index: ChunkIndex,
+    embedder: Embedder,
+    clock: Clock,
+    settings: ApiSettings,
+    closing: asyncio.Event,
+) -> list[Route[Any, Any]]:
+    """Return the whole route table. `closing` ends the streams that are open."""
+    return [
+        *JobEndpoints(
+            directory,
+            clock,
+            stream_seconds=settings.api_stream_seconds,
+            streams_max=settings.api_streams_max,
+            closing=closing,
+        ).routes(),
+        *SearchEndpoint(index, embedder, timeout_seconds=settings.api_search_timeout_seconds).routes(),
+        *AdminJobEndpoints(directory).routes(),
+    ]
+
+
+def callers(settings: ApiSettings) -> CallerVerifier:
+    """Return who tells us who asks: verified callers with tokens take this place later."""
+    trusting = settings.api_callers_verified_by == "nobody"
+    return HeaderCallers(default_organization_id=settings.default_organization_id if trusting else None)

@@ -1,0 +1,1 @@
+"""The endpoints: each module makes `Route` values from the ports that it needs."""

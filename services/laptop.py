@@ -1,0 +1,83 @@
+"""All four services and the embedded servers in one process: what `headrace up`, the demo and this package run.
+
+The services are built by their own composition roots and talk to each other only through the servers, so this is the
+cloud's arrangement with other addresses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from services.address import Address, published
+from services.api.app import build as build_api
+from services.api.settings import ApiSettings
+from services.ingest.app import build as build_ingest
+from services.ingest.settings import IngestSettings
+from services.process.app import build as build_process
+from services.process.settings import ProcessSettings
+from services.recover.app import build as build_recover
+from services.recover.settings import RecoverSettings
+from shared.local.stack import LocalStack
+from shared.postgres.migrate import migrate
+from shared.runtime.app import Build, S, running
+from shared.settings import environment, load
+
+DRAIN_SECONDS = 2.0
+"""At Ctrl-C somebody waits; a job that is cut short goes on at the next start where it stopped."""
+
+DEFAULT_ORGANIZATION_ID = "default"
+
+
+@asynccontextmanager
+async def everything(
+    data_dir: Path, *, durable: bool = True, starting: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[Address]:
+    """Run it all for the length of the block; yields where it is, which other processes find in the data directory.
+
+    Must be entered on the main thread. `starting` is told what is started next, in words for people. `durable=False`
+    gives up crash safety of the database for speed, for data that is thrown away.
+
+    Raises:
+        ConfigurationError: the directory is in use by another process, or a setting is wrong.
+        DependencyUnavailable: a server does not start, or ended again and again.
+    """
+    starting("database, bucket and broker")
+    async with LocalStack(
+        data_dir,
+        durable=durable,
+        database_url=environment().get("DATABASE_URL"),
+        k_service=environment().get("K_SERVICE"),
+    ) as servers:
+        addresses = servers.environment()
+        starting("schema")
+        await migrate(addresses["DATABASE_URL"])
+        said = addresses | {"HTTP_HOST": "127.0.0.1", "PORT": "0", "DEFAULT_ORGANIZATION_ID": DEFAULT_ORGANIZATION_ID}
+        async with AsyncExitStack() as stack:
+            starting("ingest")
+            await _run(build_ingest, IngestSettings, said, stack)
+            starting("process")
+            await _run(build_process, ProcessSettings, said, stack)
+            starting("recover")
+            recover = await _run(build_recover, RecoverSettings, said, stack)
+            starting("api")
+            api = await _run(build_api, ApiSettings, said, stack)
+            address = Address(
+                pid=os.getpid(),
+                api=api,
+                recover=recover,
+                storage=addresses["STORAGE_EMULATOR_HOST"],
+                project=addresses["GOOGLE_CLOUD_PROJECT_ID"],
+                bucket=addresses["BUCKET"],
+            )
+            with published(address, data_dir):
+                yield address
+
+
+async def _run(build: Build[S], kind: type[S], said: dict[str, str], stack: AsyncExitStack) -> str:
+    """Build a service and keep it running until the stack unwinds; return its address."""
+    settings = load(kind, said)
+    service = await build(settings, stack)
+    return await stack.enter_async_context(running(service, settings, drain_seconds=DRAIN_SECONDS))
