@@ -68,6 +68,8 @@ async def serve(
         timers.cancel()
         await asyncio.wait([timers])
         await server.stop(None)  # again, if the port could not be opened
+        if not timers.cancelled():
+            timers.result()  # a timer that died would have left leases for ever: say so
 
 
 async def _run_timers(broker: Broker, clock: Clock, earlier: asyncio.Event) -> None:

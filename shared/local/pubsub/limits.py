@@ -1,6 +1,6 @@
 """What the real service refuses, refused here too, with the same status codes.
 
-The errors' `code` names the status of the API: NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION or, by default,
+The errors' `code` names the status of the API: NOT_FOUND, ALREADY_EXISTS, UNIMPLEMENTED or, by default,
 INVALID_ARGUMENT.
 """
 
@@ -67,8 +67,16 @@ def _check_message(message: Raw) -> None:
 
 
 def check_subscription(config: Raw) -> None:
-    """Refuse a configuration that the service would not take (existence of topics is the broker's to check)."""
+    """Refuse a configuration that the service would not take (existence of topics is the broker's to check).
+
+    What the service has and the endpoint lacks is refused as well: a setting without effect would be a trap.
+    """
     check_name(config.name, "subscriptions")
+    if config.enable_exactly_once_delivery:
+        raise invalid("The local endpoint has no exactly-once delivery.", "UNIMPLEMENTED")
+    for field in ("push_config", "bigquery_config", "cloud_storage_config", "bigtable_config"):
+        if config.HasField(field) and getattr(config, field).ByteSize():
+            raise invalid(f"The local endpoint delivers to those who pull; it has no {field}.", "UNIMPLEMENTED")
     parse_filter(config.filter)
     if config.ack_deadline_seconds and not 10 <= config.ack_deadline_seconds <= MAX_ACK_DEADLINE_SECONDS:
         raise invalid("The ack deadline is 10 to 600 seconds.")

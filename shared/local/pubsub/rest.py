@@ -13,7 +13,7 @@ from shared.local.pubsub.server import Api
 
 _json: Any = json_format  # its functions have no types
 
-HTTP_STATUS = {"NOT_FOUND": 404, "ALREADY_EXISTS": 409, "UNAVAILABLE": 503}
+HTTP_STATUS = {"NOT_FOUND": 404, "ALREADY_EXISTS": 409, "UNIMPLEMENTED": 501, "UNAVAILABLE": 503}
 
 # Method and path of HTTP, method of the API, and the field that takes the name in the path
 # (empty: the name stands in the body).

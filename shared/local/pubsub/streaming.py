@@ -52,8 +52,11 @@ class StreamingPull:
         try:
             await self._write(subscription, consumer, context)
         finally:
-            reader.cancel()
             subscription.detach(consumer)
+            reader.cancel()
+            await asyncio.wait([reader])
+        if not reader.cancelled():
+            reader.result()
 
     async def _read(self, subscription: Subscription, consumer: Consumer) -> None:
         try:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
-from google.api_core.exceptions import ServiceUnavailable
+from google.api_core.exceptions import DeadlineExceeded, MethodNotImplemented, ServiceUnavailable
 from google.cloud import pubsub_v1
 from google.pubsub_v1 import PublisherAsyncClient, SubscriberAsyncClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
@@ -117,6 +117,32 @@ async def test_a_waiting_pull_ends_with_the_endpoint() -> None:
         with pytest.raises(ServiceUnavailable):
             await pull
         await channel.close()
+
+
+async def test_a_pull_that_was_given_up_takes_no_message(endpoint: Endpoint) -> None:
+    """When the caller of a waiting pull has gone, the next message is for somebody else."""
+    async with asyncio.timeout(10), grpc.aio.insecure_channel(endpoint.address) as channel:
+        client = SubscriberAsyncClient(transport=SubscriberGrpcAsyncIOTransport(channel=channel))
+        with pytest.raises(DeadlineExceeded):
+            await client.pull(subscription=SUBSCRIPTION, max_messages=1, timeout=0.2, retry=None)
+        while endpoint.broker.subscription(SUBSCRIPTION).readers:
+            await client.get_subscription(subscription=SUBSCRIPTION)
+        publish(endpoint, "x")
+        response = await client.pull(subscription=SUBSCRIPTION, max_messages=1)
+        assert len(response.received_messages) == 1
+
+
+async def test_what_the_endpoint_lacks_is_refused(endpoint: Endpoint) -> None:
+    """A push subscription is not taken as if it would push."""
+    async with grpc.aio.insecure_channel(endpoint.address) as channel:
+        client = SubscriberAsyncClient(transport=SubscriberGrpcAsyncIOTransport(channel=channel))
+        request = {
+            "name": "projects/p/subscriptions/push",
+            "topic": TOPIC,
+            "push_config": {"push_endpoint": "http://127.0.0.1:1/"},
+        }
+        with pytest.raises(MethodNotImplemented):
+            await client.create_subscription(request=request)
 
 
 async def test_a_killed_client_frees_its_stream_and_keeps_its_lease(endpoint: Endpoint, clock: ManualClock) -> None:
