@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -80,7 +81,11 @@ def _of_answer(error: api.GoogleAPICallError, what: str) -> HeadraceError:
 
 
 def _reasons(error: api.GoogleAPICallError) -> set[str]:
-    return {str(entry.get("reason")) for entry in error.errors or () if isinstance(entry, dict)}
+    entries = list(error.errors or ())
+    if not entries and error.response is not None:  # uploads and downloads hand on the answer unread
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            entries = list(error.response.json()["error"]["errors"])
+    return {str(entry.get("reason")) for entry in entries if isinstance(entry, dict)}
 
 
 def _retry_after_seconds(error: api.GoogleAPICallError) -> float | None:

@@ -111,7 +111,14 @@ class CloudStorage:
         part = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
         file = part.open("xb")
         stop = threading.Event()
-        sink = Sink(file, gzipped=blob.content_encoding == "gzip", limit_bytes=limit_bytes, stop=stop)
+        sink = Sink(
+            file,
+            size_bytes=size_bytes,
+            crc32c=blob.crc32c,
+            gzipped=blob.content_encoding == "gzip",
+            limit_bytes=limit_bytes,
+            stop=stop,
+        )
         try:
             with translated(f"{ref.uri}#{generation}"):
                 await self._transfer(
@@ -126,7 +133,7 @@ class CloudStorage:
                     file,
                     stop,
                 )
-            sink.finish(size_bytes=size_bytes, crc32c=blob.crc32c)
+            sink.finish()
             part.replace(to)
         except NotFound:
             raise Superseded(f"{ref.uri} no longer has generation {generation}.") from None
@@ -210,7 +217,13 @@ class CloudStorage:
         adapter = HTTPAdapter(pool_connections=4, pool_maxsize=self._concurrency, max_retries=0)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
-        return storage.Client(project=self._project_id, credentials=credentials, _http=session, client_options=options)
+        client = storage.Client(
+            project=self._project_id, credentials=credentials, _http=session, client_options=options
+        )
+        # Without this the library asks for the bucket's own metadata behind our back, in a thread of its own that
+        # retries for two minutes, with a permission we do not need; only for labels of its spans, which we do not use.
+        client._bucket_metadata_cache = None  # type: ignore[assignment]  # noqa: SLF001 - no public switch
+        return client
 
     async def _call(self, call: Callable[[], T]) -> T:
         return await asyncio.wrap_future(self._threads.submit(call))

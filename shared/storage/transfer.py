@@ -28,8 +28,19 @@ class Sink:
     up to `limit_bytes`.
     """
 
-    def __init__(self, file: BinaryIO, *, gzipped: bool, limit_bytes: int, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        *,
+        size_bytes: int,
+        crc32c: str | None,
+        gzipped: bool,
+        limit_bytes: int,
+        stop: threading.Event,
+    ) -> None:
+        """Expect `size_bytes` stored bytes with the checksum `crc32c`, as the object's metadata promise."""
         self._file, self._limit_bytes, self._stop = file, limit_bytes, stop
+        self._expected_bytes, self._expected_crc32c = size_bytes, crc32c
         self._stored = google_crc32c.Checksum()
         self._stored_bytes = 0
         self._content = hashlib.sha256()
@@ -46,24 +57,27 @@ class Sink:
 
         Raises:
             TransferStopped: the caller has gone.
+            DependencyUnavailable: `CHECKSUM_MISMATCH`: more than was promised.
             UnprocessableContent: `TOO_LARGE` or `CORRUPT`, when unpacking.
         """
         if self._stop.is_set():
             raise TransferStopped
         self._stored.update(data)
         self._stored_bytes += len(data)
+        if self._stored_bytes > self._expected_bytes:
+            raise _damaged()
         self._unpack(data) if self._unpacker else self._keep(data)
         return len(data)
 
-    def finish(self, *, size_bytes: int, crc32c: str | None) -> None:
-        """Compare what came with what the object's metadata promised.
+    def finish(self) -> None:
+        """Compare what came with what was promised.
 
         Raises:
             DependencyUnavailable: `CHECKSUM_MISMATCH`; fetch it again.
         """
-        stored = base64.b64encode(self._stored.digest()).decode()
-        if self._stored_bytes != size_bytes or (crc32c is not None and stored != crc32c):
-            raise DependencyUnavailable("An object arrived damaged; it is fetched again.", code="CHECKSUM_MISMATCH")
+        crc32c = base64.b64encode(self._stored.digest()).decode()
+        if self._stored_bytes != self._expected_bytes or self._expected_crc32c not in {None, crc32c}:
+            raise _damaged()
 
     def _unpack(self, data: bytes) -> None:
         assert self._unpacker is not None
@@ -80,6 +94,10 @@ class Sink:
             raise UnprocessableContent(f"Unpacked, the file has more than {self._limit_bytes} bytes.", code="TOO_LARGE")
         self._content.update(content)
         self._file.write(content)
+
+
+def _damaged() -> DependencyUnavailable:
+    return DependencyUnavailable("An object arrived damaged; it will be fetched again.", code="CHECKSUM_MISMATCH")
 
 
 class Source:
