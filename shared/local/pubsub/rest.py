@@ -32,6 +32,7 @@ _ROUTES = [
     ("GET", "subscriptions", "Subscriber/ListSubscriptions", "project"),
     ("POST", "subscriptions/{id}:pull", "Subscriber/Pull", "subscription"),
     ("POST", "subscriptions/{id}:acknowledge", "Subscriber/Acknowledge", "subscription"),
+    ("POST", "subscriptions/{id}:seek", "Subscriber/Seek", "subscription"),
     ("POST", "subscriptions/{id}:modifyAckDeadline", "Subscriber/ModifyAckDeadline", "subscription"),
 ]
 

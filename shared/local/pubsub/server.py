@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC
 from typing import Any
 
 import grpc
@@ -70,6 +71,7 @@ class Api:
             "Subscriber/Pull": (wire.PullRequest, wire.PullResponse, self._pull),
             "Subscriber/Acknowledge": (wire.AcknowledgeRequest, wire.Empty, self._acknowledge),
             "Subscriber/ModifyAckDeadline": (wire.ModifyAckDeadlineRequest, wire.Empty, self._modify_ack_deadline),
+            "Subscriber/Seek": (wire.SeekRequest, wire.SeekResponse, self._seek),
         }
 
     async def _create_topic(self, request: Raw) -> Raw:
@@ -150,6 +152,13 @@ class Api:
         subscription = self.broker.subscription(request.subscription)
         subscription.modify_ack_deadline(request.ack_ids, request.ack_deadline_seconds)
         return wire.Empty()
+
+    async def _seek(self, request: Raw) -> Raw:
+        if not request.HasField("time"):
+            raise invalid("The local endpoint has no snapshots; it seeks to a time.", "UNIMPLEMENTED")
+        moment = request.time.ToDatetime(UTC)
+        self.broker.subscription(request.subscription).seek(moment)
+        return wire.SeekResponse()
 
 
 def add_grpc(server: Any, api: Api) -> None:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -38,6 +39,7 @@ class Subscription:
         self._forward = forward
         self._alarm = alarm
         self._entries: OrderedDict[str, Entry] = OrderedDict()  # by publishing; a dict finds its oldest slowly
+        self._retained: deque[Entry] = deque()  # settled ones, for seek, if the configuration asks for it
         self._lanes: dict[str, Lane] = {}
         self._ready: deque[Entry | Lane] = deque()
         self._delayed: list[tuple[float, int, Entry | Lane]] = []
@@ -159,6 +161,23 @@ class Subscription:
         self.dispatch()
         return len(leases)
 
+    def seek(self, moment: datetime) -> None:
+        """Make everything published before `moment` settled and everything since then (still known) unread.
+
+        Attempts begin anew and all leases end. Going back over settled messages needs `retain_acked_messages`.
+        """
+        self.tick()
+        known = sorted([*self._retained, *self._entries.values()], key=lambda entry: int(entry.message.message_id))
+        for lease in list(self._leases.values()):
+            self._end(lease)
+        self._forget()
+        for entry in known:
+            if entry.message.publish_time.ToDatetime(UTC) >= moment:
+                self.offer(entry.message, entry.size_bytes, entry.published_at_seconds)
+            elif self.config.retain_acked_messages:
+                self._retained.append(entry)
+        self.dispatch()
+
     def tick(self) -> None:
         """Do what is due: expire leases, end back-offs, drop messages beyond retention. Does not dispatch."""
         now = self._clock.monotonic()
@@ -175,6 +194,8 @@ class Subscription:
             if entry.lease is not None:
                 self._end(entry.lease)
             self._settle(entry, keep_for_redelivery=False)
+        while self._retained and self._retained[0].published_at_seconds + self._retention_seconds <= now:
+            self._retained.popleft()
 
     def next_wakeup(self) -> float:
         """Return the clock's monotonic second at which `tick` may have something to do; infinity if never."""
@@ -210,8 +231,16 @@ class Subscription:
         for consumer in consumers:
             consumer.closed_by = reason
             consumer.wake()
-        for queue in (self._entries, self._leases, self._ready, self._lanes, self._delayed, self._deadlines):
-            queue.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._entries.clear()
+        self._retained.clear()
+        self._lanes.clear()
+        self._ready.clear()
+        self._delayed.clear()
+        self._leases.clear()
+        self._deadlines.clear()
 
     def _lease_next(self, consumer: Consumer) -> None:
         item = self._ready.popleft()
@@ -270,6 +299,8 @@ class Subscription:
     def _remove(self, entry: Entry) -> None:
         entry.gone = True
         del self._entries[entry.message.message_id]
+        if self.config.retain_acked_messages:
+            self._retained.append(entry)
 
     def _fail(self, lease: Lease) -> None:
         entry = lease.entry

@@ -1,5 +1,7 @@
 """The broker's rules of time, order and limits, on a clock that the tests move."""
 
+from datetime import timedelta
+
 import pytest
 
 from shared.errors import InvalidRequest, NotFound
@@ -216,7 +218,10 @@ def test_a_failure_redelivers_it_and_all_later_ones_of_its_key_in_order(*, by_ex
     else:
         bench.work.modify_ack_deadline([leases[1].ack_id], 0)
     assert bench.work.acknowledge([leases[3].ack_id]) == [leases[3].ack_id]
-    assert texts(bench.work.pull(10)) == ["2", "3", "4", "5"]
+    again = bench.work.pull(10)
+    assert texts(again) == ["2", "3", "4", "5"]
+    bench.work.acknowledge(ids(again)[:1])
+    assert bench.work.backlog == 3  # the earlier ack of 3 does not count for its redelivery
 
 
 def test_an_earlier_message_of_the_batch_still_out_holds_the_key_back() -> None:
@@ -279,6 +284,40 @@ def test_messages_beyond_retention_are_dropped() -> None:
     assert texts(bench.work.pull(10)) == ["again"]
 
 
+def test_seek_to_a_time_settles_before_it_and_replays_since() -> None:
+    """A seek forward purges; a seek back redelivers what is retained, in order and from the first attempt."""
+    bench = Bench(ordering=True, dead_letter_topic="dead")
+    work = bench.work
+    work.config.retain_acked_messages = True
+    bench.publish("1", key="k")
+    bench.advance(5)
+    middle = bench.clock.now()
+    bench.publish("2", "3", key="k")
+    work.acknowledge(ids(work.pull(1)))
+    held = work.pull(10)
+    assert texts(held) == ["2", "3"]
+    work.acknowledge(ids(held)[:1])
+    work.seek(middle)
+    assert work.acknowledge(ids(held)[1:]) == ids(held)[1:]
+    again = work.pull(10)
+    assert [(lease.entry.message.data, lease.attempt) for lease in again] == [(b"2", 1), (b"3", 1)]
+    bench.advance(1)
+    work.seek(bench.clock.now())
+    assert (work.backlog, work.leased) == (0, 0)
+    work.seek(middle - timedelta(hours=1))
+    assert texts(work.pull(10)) == ["1", "2", "3"]
+
+
+def test_seek_back_without_retention_finds_only_what_is_unread() -> None:
+    """Acknowledged messages are gone unless the subscription keeps them."""
+    bench = Bench()
+    start = bench.clock.now()
+    bench.publish("read", "unread")
+    bench.work.acknowledge(ids(bench.work.pull(1)))
+    bench.work.seek(start)
+    assert texts(bench.work.pull(10)) == ["unread"]
+
+
 def consumer(max_messages: int = 0, max_bytes: int = 0) -> Consumer:
     """Return an open stream that nobody waits on."""
     return Consumer(wake=lambda: None, ack_deadline_seconds=60, max_messages=max_messages, max_bytes=max_bytes)
@@ -318,6 +357,17 @@ def test_bytes_are_a_quota_too() -> None:
     assert len(stream.inbox) == 2
     bench.work.acknowledge(ids(stream.take(10, 10_000)))
     assert len(stream.inbox) == 1
+
+
+def test_a_response_is_cut_by_size() -> None:
+    """What is taken at once stays under the given bytes, but is never nothing."""
+    bench = Bench()
+    stream = consumer()
+    bench.work.attach(stream)
+    bench.publish("x" * 900, "y" * 900)
+    assert [len(stream.take(10, 1000)) for _ in range(3)] == [1, 1, 0]
+    bench.publish("z" * 2000)
+    assert len(stream.take(10, 1000)) == 1
 
 
 def test_an_ended_consumer_returns_what_it_never_received() -> None:

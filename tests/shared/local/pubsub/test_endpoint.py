@@ -114,7 +114,7 @@ async def test_a_waiting_pull_ends_with_the_endpoint() -> None:
             pull = asyncio.create_task(client.pull(subscription=SUBSCRIPTION, max_messages=1, retry=None))
             while endpoint.broker.subscription(SUBSCRIPTION).readers == 0:
                 await client.get_subscription(subscription=SUBSCRIPTION)
-        with pytest.raises(ServiceUnavailable):
+        with pytest.raises(ServiceUnavailable, match="going down"):
             await pull
         await channel.close()
 

@@ -51,6 +51,17 @@ async def test_a_message_goes_round_over_rest(rest: Rest) -> None:
     assert empty == (200, {})
 
 
+async def test_a_seek_to_the_future_purges(rest: Rest) -> None:
+    """The purge that operators know works here, too."""
+    message = {"data": base64.b64encode(b"hello").decode()}
+    await rest.call("POST", "/v1/projects/p/topics/work:publish", {"messages": [message]})
+    assert await rest.call("POST", f"/v1/{SUBSCRIPTION}:seek", {"time": "2100-01-01T00:00:00Z"}) == (200, {})
+    empty = await rest.call("POST", f"/v1/{SUBSCRIPTION}:pull", {"maxMessages": 5, "returnImmediately": True})
+    assert empty == (200, {})
+    status, _ = await rest.call("POST", f"/v1/{SUBSCRIPTION}:seek", {"snapshot": "projects/p/snapshots/s"})
+    assert status == 501
+
+
 async def test_topics_and_subscriptions_are_managed_over_rest(rest: Rest) -> None:
     """Create, read, change, list and delete."""
     assert (await rest.call("PUT", "/v1/projects/p/topics/other"))[0] == 200
