@@ -63,6 +63,27 @@ class CommonSettings(BaseSettings):
         return self
 
 
+class ModelSettings(CommonSettings):
+    """What services that call models need besides."""
+
+    embedder: Literal["local", "gemini"] = Field("local", description="Which model makes vectors")
+    gemini_api_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("GEMINI_API_KEY", "GOOGLE_API_KEY", "gemini_api_key"),
+        description="Key of the Gemini API; without one, Vertex AI with the service account is used",
+    )
+    gemini_embedding_model: str = Field("gemini-embedding-001", description="The embedding model's name")
+    gemini_embedding_dimensions: int = Field(768, ge=64, le=3072, description="Length of its vectors")
+    gemini_base_url: str | None = Field(None, description="URL of a stand-in for the Gemini API; for tests")
+
+
+class OwnerSettings(CommonSettings):
+    """What services that decide about objects need besides."""
+
+    default_organization_id: str | None = Field(None, description="Whose files are that do not say so themselves")
+    owner_path_template: str | None = Field(None, description="Such as {organization_id}/{user_id}/")
+
+
 def load(kind: type[S], overrides: dict[str, str] | None = None) -> S:
     """Read one service's settings from the environment; `overrides` win over it (names as in the environment).
 

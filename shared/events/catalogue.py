@@ -31,6 +31,8 @@ class WorkBell(Event):
 
     lane: Lane
     job_id: UUID | None = None
+    quarantined: bool = False
+    """Rung for a job that was rescued from a dead worker, and has to run alone."""
 
 
 class StageChanged(Event):

@@ -178,6 +178,10 @@ class RecoverStore(Protocol):
         """Return the documents of a bucket whose object is believed to be live, by name (UTF-8 bytes), a page."""
         ...
 
+    async def reconciliation_is_due(self, *, every_seconds: float) -> bool:
+        """Say whether no run has finished comparing bucket and index for so long."""
+        ...
+
     async def record_run(self, *, started_at: datetime, summary: Mapping[str, Any]) -> None:
         """Keep the summary of a run."""
         ...

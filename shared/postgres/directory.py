@@ -99,7 +99,7 @@ class PostgresJobDirectory:
             if document is not None:
                 await queries.load("documents").point_to_job.run(connection, id=document["id"], job_id=job_id)
             await self._sql.replaying_letters.run(connection, job_id=job_id)
-            await effects.ring(connection, job_id=job_id, lane=row["lane"], trace_parent=row["trace_parent"])
+            await effects.ring_for(connection, row)
         return rows.job(row)
 
     async def cancel(self, job_id: UUID, scope: Scope) -> Job:  # noqa: D102

@@ -17,15 +17,28 @@ if TYPE_CHECKING:
     from shared.postgres.pool import Connection
 
 
-async def ring(connection: Connection, *, job_id: UUID, lane: str, trace_parent: str | None) -> None:
+async def ring(
+    connection: Connection, *, job_id: UUID, lane: str, trace_parent: str | None, quarantined: bool = False
+) -> None:
     """Add a bell for a lane to the outbox; the job id is only a hint."""
-    bell = WorkBell(lane=Lane(lane), job_id=job_id)
+    bell = WorkBell(lane=Lane(lane), job_id=job_id, quarantined=quarantined)
     await queries.load("jobs").add_outbox.run(
         connection,
         topic="work",
         job_id=job_id,
         attributes=attributes_of(bell, trace_parent=trace_parent, lane=lane),
         body=bell.model_dump(mode="json"),
+    )
+
+
+async def ring_for(connection: Connection, job: Any, *, quarantined: bool | None = None) -> None:
+    """Add the bell of a job, given its row."""
+    await ring(
+        connection,
+        job_id=job["id"],
+        lane=job["lane"],
+        trace_parent=job["trace_parent"],
+        quarantined=job["quarantined"] if quarantined is None else quarantined,
     )
 
 

@@ -169,7 +169,7 @@ class PostgresWorkQueue:
     async def release(self, lease: Lease) -> None:  # noqa: D102
         async with self._owned(lease) as (connection, job, _):
             await self._put_back(connection, lease, delay_seconds=0, refund=1, rung=True)
-            await effects.ring(connection, job_id=lease.job_id, lane=job["lane"], trace_parent=job["trace_parent"])
+            await effects.ring_for(connection, job)
 
     async def supersede(self, lease: Lease, reason: Failure) -> None:  # noqa: D102
         async with self._owned(lease) as (connection, _, _):

@@ -68,7 +68,7 @@ class PostgresOutbox:
         async with self._db.transaction() as connection:
             due = await self._sql.ring_due.all(connection, limit=limit)
             for row in due:
-                await effects.ring(connection, job_id=row["id"], lane=row["lane"], trace_parent=row["trace_parent"])
+                await effects.ring_for(connection, row)
         return len(due)
 
 

@@ -67,20 +67,25 @@ class PostgresRecoverStore:
                 )
                 return "failed"
             await self._sql.rescue_job.run(connection, job_id=job_id)
-            await effects.ring(connection, job_id=job_id, lane=job["lane"], trace_parent=job["trace_parent"])
+            await effects.ring_for(connection, job, quarantined=True)
             return "rescued"
 
     async def ring_stuck(self, *, limit: int, threshold_seconds: float) -> int:  # noqa: D102
         async with self._db.transaction() as connection:
             stuck = await self._sql.ring_stuck.all(connection, limit=limit, threshold_seconds=float(threshold_seconds))
             for row in stuck:
-                await effects.ring(connection, job_id=row["id"], lane=row["lane"], trace_parent=row["trace_parent"])
+                await effects.ring_for(connection, row)
         return len(stuck)
 
     async def documents(self, bucket: str, *, after: str, limit: int) -> list[Document]:  # noqa: D102
         async with self._db.get_connection() as connection:
             found = await self._sql.list_documents.all(connection, bucket=bucket, after=after, limit=limit)
         return [rows.document(row) for row in found]
+
+    async def reconciliation_is_due(self, *, every_seconds: float) -> bool:  # noqa: D102
+        async with self._db.get_connection() as connection:
+            done: bool = await self._sql.reconciled_since.value(connection, every_seconds=float(every_seconds))
+        return not done
 
     async def record_run(self, *, started_at: datetime, summary: Mapping[str, Any]) -> None:  # noqa: D102
         async with self._db.get_connection() as connection:

@@ -38,11 +38,11 @@ where job_id = :job_id and seq <= :seq and published_at is null
 -- name: ring_due
 -- A bell for each job that became due since its last one.
 with due as (
-  select id, lane, trace_parent from document_processing_jobs
+  select id, lane, trace_parent, quarantined from document_processing_jobs
   where status = 'pending' and next_attempt_at <= headrace_now()
     and (last_rung_at is null or last_rung_at < next_attempt_at)
   order by next_attempt_at limit :limit for update skip locked
 ), rung as (
   update document_processing_jobs job set last_rung_at = headrace_now(), ring_count = 0 from due where job.id = due.id
 )
-select id, lane, trace_parent from due
+select id, lane, trace_parent, quarantined from due

@@ -27,7 +27,7 @@ where id = :job_id
 -- name: ring_stuck
 -- Due, its bell not in the outbox any more, and last rung longer ago than the threshold, doubled per ring up to 4 times.
 with stuck as (
-  select id, lane, trace_parent from document_processing_jobs job
+  select id, lane, trace_parent, quarantined from document_processing_jobs job
   where status = 'pending' and next_attempt_at <= headrace_now()
     and greatest(coalesce(last_rung_at, next_attempt_at), next_attempt_at)
         < headrace_now() - make_interval(secs => :threshold_seconds * power(2, least(ring_count, 2)))
@@ -37,7 +37,7 @@ with stuck as (
   update document_processing_jobs job set last_rung_at = headrace_now(), ring_count = job.ring_count + 1
   from stuck where job.id = stuck.id
 )
-select id, lane, trace_parent from stuck
+select id, lane, trace_parent, quarantined from stuck
 
 -- name: list_documents
 -- Documents whose object is believed to be live, in the order in which Storage lists.
@@ -49,3 +49,10 @@ order by d.name collate "C" limit :limit
 -- name: record_run
 -- The summary, for people and for the next run.
 insert into recover_runs (started_at, summary) values (:started_at, :summary)
+
+-- name: reconciled_since
+-- Whether a run has compared everything within the last while.
+select exists (
+  select from recover_runs
+  where started_at > headrace_now() - make_interval(secs => :every_seconds)
+    and summary -> 'duties' ? 'reconcile' and not summary -> 'duties' -> 'reconcile' ? 'unfinished')

@@ -274,6 +274,7 @@ create table recover_runs (
   ended_at   timestamptz not null default headrace_now(),
   summary    jsonb not null
 );
+create index recover_runs_by_start on recover_runs (started_at);
 
 --------------------------------------------------------------------------------------------------------- chunks
 

@@ -1,0 +1,41 @@
+"""The composition root of the ingest service: the same in the cloud, on the laptop and in tests."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from services.ingest.handler import IngestNotification
+from services.ingest.settings import IngestSettings
+from shared.runtime import wiring
+from shared.runtime.app import Service, telemetry
+from shared.runtime.health import Ping
+from shared.worker.consumer import Consumer
+
+
+async def build(settings: IngestSettings, stack: AsyncExitStack) -> Service:
+    """Open what ingest needs, wire its one use case, and return it ready to run."""
+    tracing, metrics = await stack.enter_async_context(telemetry("headrace-ingest", settings))
+    database = await stack.enter_async_context(wiring.database(settings, metrics))
+    storage = await stack.enter_async_context(wiring.object_store(settings))
+    publisher = await stack.enter_async_context(wiring.publisher(settings, metrics))
+    relay = wiring.relay(database, publisher, tracing)
+    handler = IngestNotification(
+        bucket=settings.bucket,
+        synchroniser=wiring.synchroniser(settings, database, storage, tracing),
+        dead_letters=wiring.dead_letters(database),
+        relay=relay,
+    )
+    puller = wiring.puller(
+        settings,
+        "uploads-ingest",
+        Consumer(handler, tracing=tracing, metrics=metrics),
+        metrics=metrics,
+        concurrency=settings.ingest_concurrency,
+    )
+    return Service(
+        name="ingest",
+        loops=[puller.run, relay.run],
+        on_stop=[puller.stop, relay.stop],
+        ready=[Ping("database", database.ping), Ping("bucket", lambda: storage.ping(settings.bucket))],
+        metrics=metrics,
+    )

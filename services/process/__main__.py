@@ -1,0 +1,10 @@
+"""`python -m services.process`: the process of the process service."""
+
+from __future__ import annotations
+
+from services.process.app import build
+from services.process.settings import ProcessSettings
+from shared.runtime.app import run
+
+if __name__ == "__main__":
+    run(build, ProcessSettings)

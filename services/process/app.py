@@ -1,0 +1,77 @@
+"""The composition root of the process service: the same in the cloud, on the laptop and in tests."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from services.process.document import IndexDocument
+from services.process.extract.extractor import ChildExtractor
+from services.process.handler import AnswerBell
+from services.process.settings import ProcessSettings
+from shared.clock import SystemClock
+from shared.model.job import JobType
+from shared.runtime import wiring
+from shared.runtime.app import Service, telemetry
+from shared.runtime.health import Ping
+from shared.worker.consumer import Consumer
+from shared.worker.retry import RetryPolicy
+
+
+async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
+    """Open what process needs, register its job types, and return it ready to run."""
+    tracing, metrics = await stack.enter_async_context(telemetry("headrace-process", settings))
+    database = await stack.enter_async_context(wiring.database(settings, metrics))
+    storage = await stack.enter_async_context(wiring.object_store(settings))
+    publisher = await stack.enter_async_context(wiring.publisher(settings, metrics))
+    embedder = await stack.enter_async_context(wiring.embedder(settings))
+    extractor = await stack.enter_async_context(
+        ChildExtractor(
+            deadline_seconds=settings.extract_deadline_seconds, memory_limit_bytes=settings.extract_memory_bytes
+        )
+    )
+    relay = wiring.relay(database, publisher, tracing)
+    queue = wiring.work_queue(
+        settings,
+        database,
+        max_defer_hours=settings.max_defer_hours,
+        withdraw_on_failure=settings.on_failed_overwrite == "withdraw",
+    )
+    index = IndexDocument(
+        queue=queue,
+        storage=storage,
+        extractor=extractor,
+        embedder=embedder,
+        tracing=tracing,
+        max_object_bytes=settings.max_object_bytes,
+        temp_dir=settings.temp_dir,
+    )
+    handler = AnswerBell(
+        worker=settings.worker_name,
+        handlers={JobType.DOCUMENT_PROCESSING: index},
+        queue=queue,
+        dead_letters=wiring.dead_letters(database),
+        synchroniser=wiring.synchroniser(settings, database, storage, tracing),
+        relay=relay,
+        retries=RetryPolicy(settings.retry_delays_seconds),
+        tracing=tracing,
+        metrics=metrics,
+        clock=SystemClock(),
+        lease_seconds=settings.lease_seconds,
+        heartbeat_seconds=settings.heartbeat_seconds,
+    )
+    consumer = Consumer(handler, tracing=tracing, metrics=metrics)
+    # Both lanes share the slots; the bulk lane can never fill the last one.
+    slots = asyncio.Semaphore(settings.process_concurrency)
+    lanes = {"work-interactive": settings.process_concurrency, "work-bulk": settings.process_concurrency - 1}
+    pullers = [
+        wiring.puller(settings, subscription, consumer, metrics=metrics, concurrency=concurrency, slots=slots)
+        for subscription, concurrency in lanes.items()
+    ]
+    return Service(
+        name="process",
+        loops=[*(puller.run for puller in pullers), relay.run],
+        on_stop=[*(puller.stop for puller in pullers), relay.stop],
+        ready=[Ping("database", database.ping), Ping("bucket", lambda: storage.ping(settings.bucket))],
+        metrics=metrics,
+    )

@@ -1,0 +1,136 @@
+"""The work on one document: download, extract, chunk, embed, swap. Each batch is committed under the lease.
+
+What a killed worker had committed stays: its successor goes on after the last stored segment, and text that has a
+vector in the space is never sent to the model again. At most the batch in hand is repeated.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from services.process.chunking import Chunker
+from shared.errors import LeaseLost, RetryableError, Superseded, UnprocessableContent
+from shared.model.document import Chunk, ObjectRef
+from shared.model.job import Job, Stage
+from shared.ports.models import Embedder, Extractor
+from shared.ports.storage import ObjectStore
+from shared.ports.stores import WorkQueue
+from shared.telemetry.tracing import Tracing
+
+_log = structlog.get_logger(__name__)
+
+CHUNKS_PER_BATCH = 64
+TEXTS_PER_LOOK = 1024
+"""How many texts without a vector are fetched at once; they are embedded and committed in the model's batches."""
+
+
+class IndexDocument:
+    """Turn one generation of an object into visible chunks."""
+
+    def __init__(
+        self,
+        *,
+        queue: WorkQueue,
+        storage: ObjectStore,
+        extractor: Extractor,
+        embedder: Embedder,
+        tracing: Tracing,
+        max_object_bytes: int,
+        temp_dir: str | None = None,
+    ) -> None:
+        """Take the ports and the bound on a file's size."""
+        self._queue, self._storage, self._extractor, self._embedder = queue, storage, extractor, embedder
+        self._tracing = tracing
+        self._max_object_bytes, self._temp_dir = max_object_bytes, temp_dir
+
+    async def __call__(self, job: Job) -> None:
+        """Return when the job is completed; raises what ended the attempt otherwise. Leaves no file behind."""
+        checkpoint = job.checkpoint or {}
+        if not checkpoint.get("extracted"):
+            # The folder goes when the attempt ends, however it ends.
+            with tempfile.TemporaryDirectory(prefix="headrace-", dir=self._temp_dir) as folder:
+                await self._read(job, Path(folder) / "object", checkpoint)
+        embedded = await self._embed(job)
+        await self._enter(job, Stage.STORING)
+        with self._tracing.span("store"):
+            await self._queue.complete(job.lease, self._embedder.space, result={"embedded_texts": embedded})
+
+    async def _read(self, job: Job, path: Path, checkpoint: dict[str, Any]) -> None:
+        """Download and extract; every chunk is stored when this returns."""
+        assert job.bucket is not None
+        assert job.name is not None
+        assert job.generation is not None
+        ref = ObjectRef(job.bucket, job.name)
+        with self._tracing.span("download"):
+            try:
+                downloaded = await self._storage.download(ref, job.generation, path, limit_bytes=self._max_object_bytes)
+            except Superseded:
+                await self._check_that_it_is_gone(ref, job.generation)
+                raise
+            media_type = self._extractor.sniff(path, name=job.name)
+            await self._queue.describe(job.lease, media_type=media_type, content_sha256=downloaded.sha256)
+        await self._enter(job, Stage.PROCESSING)
+        with self._tracing.span("extract", attributes={"headrace.media_type": media_type}):
+            await self._extract(job, path, media_type, checkpoint)
+
+    async def _check_that_it_is_gone(self, ref: ObjectRef, generation: int) -> None:
+        live = await self._storage.stat(ref)
+        if live is not None and live.generation == generation:
+            raise RetryableError("Storage lost sight of the file for a moment.", code="STORAGE_INCONSISTENT")
+
+    async def _extract(self, job: Job, path: Path, media_type: str, checkpoint: dict[str, Any]) -> None:
+        segments = int(checkpoint.get("segments", 0))
+        chunker = Chunker(
+            max_tokens=self._embedder.max_tokens,
+            count_tokens=self._embedder.count_tokens,
+            first_ordinal=int(checkpoint.get("chunks", 0)),
+        )
+        batch: list[Chunk] = []
+        total = int(checkpoint.get("chunks", 0))
+        async for segment in self._extractor.extract(path, media_type=media_type, start=segments):
+            batch += chunker.feed(segment)
+            segments = segment.index + 1
+            if len(batch) >= CHUNKS_PER_BATCH:
+                total += len(batch)
+                await self._queue.add_chunks(job.lease, batch, checkpoint={"segments": segments, "chunks": total})
+                batch = []
+        batch += chunker.finish()
+        total += len(batch)
+        if total == 0:
+            raise UnprocessableContent("No text was found in the file.", code="NO_TEXT")
+        await self._queue.add_chunks(
+            job.lease, batch, checkpoint={"segments": segments, "chunks": total, "extracted": True}
+        )
+
+    async def _embed(self, job: Job) -> int:
+        """Give every text of this job a vector; return how many were sent to the model."""
+        await self._enter(job, Stage.EMBEDDING)
+        space, size = self._embedder.space, self._embedder.batch_size
+        sent = 0
+        with self._tracing.span("embed", attributes={"headrace.space": space.key}):
+            while missing := await self._queue.unembedded(job.lease, space, limit=TEXTS_PER_LOOK):
+                for start in range(0, len(missing), size):
+                    batch = missing[start : start + size]
+                    made = await self._embedder.embed([text for _, text in batch], purpose="document")
+                    await self._queue.add_embeddings(
+                        job.lease,
+                        space,
+                        [(text_hash, vector) for (text_hash, _), vector in zip(batch, made.vectors, strict=True)],
+                        tokens=made.tokens,
+                        calls=made.calls,
+                    )
+                    sent += len(batch)
+        return sent
+
+    async def _enter(self, job: Job, stage: Stage) -> None:
+        """Report a stage; best effort, since the next commit moves it too. A report that fails is said, not raised."""
+        try:
+            await self._queue.enter(job.lease, stage)
+        except LeaseLost:
+            raise
+        except RetryableError as error:
+            _log.warning("job.stage_not_reported", stage=stage.value, error_code=error.code)

@@ -1,0 +1,185 @@
+"""One bell: claim the lane's best due job, run it under its lease, and record how it ended. One place decides that.
+
+A bell that finds nothing due is simply acked. A failure that is recorded is an ack too: the next attempt stands in the
+database. Only what could not be recorded is left to the broker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+from opentelemetry.trace import SpanKind
+
+from services.process.quarantine import Quarantine
+from shared.clock import Clock
+from shared.errors import InvalidRequest, LeaseLost, Superseded, UnprocessableContent
+from shared.events.catalogue import WorkBell
+from shared.events.envelope import read
+from shared.model.document import ObjectRef
+from shared.model.job import Job, JobType
+from shared.model.outcome import DONE, NOTHING_DUE, RECORDED, REFUSED, Outcome, Verdict
+from shared.ports.broker import Delivery
+from shared.ports.stores import DeadLetterStore, Failure, WorkQueue
+from shared.telemetry.instruments import JOB_FAILURES, JOBS, QUEUE_WAIT_SECONDS, RETRIES
+from shared.telemetry.metrics import Metrics
+from shared.telemetry.tracing import Tracing
+from shared.worker.lease import under_lease
+from shared.worker.relay import Relay
+from shared.worker.retry import Again, Later, Over, RetryPolicy, describe
+from shared.worker.sync import Synchroniser
+
+_log = structlog.get_logger(__name__)
+
+JobHandler = Callable[[Job], Awaitable[None]]
+"""Does the work of one job type, under the job's lease; returns when the job is `completed`, else raises."""
+
+LEASE_LOST = Outcome(Verdict.ACK, "lease_lost")
+SUPERSEDED = Outcome(Verdict.ACK, "superseded")
+DEFERRED = Outcome(Verdict.ACK, "deferred")
+RETRYING = Outcome(Verdict.ACK, "retrying")
+
+
+class AnswerBell:
+    """Do the work that a bell stands for."""
+
+    def __init__(
+        self,
+        *,
+        worker: str,
+        handlers: Mapping[JobType, JobHandler],
+        queue: WorkQueue,
+        dead_letters: DeadLetterStore,
+        synchroniser: Synchroniser,
+        relay: Relay,
+        retries: RetryPolicy,
+        tracing: Tracing,
+        metrics: Metrics,
+        clock: Clock,
+        lease_seconds: float,
+        heartbeat_seconds: float,
+    ) -> None:
+        """Take the registry of job types and the ports."""
+        self._worker, self._handlers, self._queue = worker, handlers, queue
+        self._dead_letters, self._synchroniser, self._relay = dead_letters, synchroniser, relay
+        self._retries, self._tracing, self._metrics, self._clock = retries, tracing, metrics, clock
+        self._lease_seconds, self._heartbeat_seconds = lease_seconds, heartbeat_seconds
+        self._quarantine = Quarantine()
+
+    async def __call__(self, delivery: Delivery) -> Outcome:
+        """Return once the job's end, or its next attempt, is committed and announced."""
+        try:
+            bell = read(WorkBell, delivery.data, delivery.attributes)
+        except InvalidRequest as error:
+            return await self._refuse(delivery, error)
+        if bell.quarantined:
+            async with self._quarantine.alone():
+                job = await self._queue.claim(bell.lane, worker=self._worker, quarantined=True)
+                if job is not None:
+                    return await self._run(job)
+        async with self._quarantine.together():
+            job = await self._queue.claim(bell.lane, worker=self._worker)
+            return NOTHING_DUE if job is None else await self._run(job)
+
+    async def _run(self, job: Job) -> Outcome:
+        context = {"job_id": str(job.id), "attempt": job.attempts, "organization_id": job.organization_id}
+        if job.started_at is not None:
+            waited = job.updated_at - max(job.next_attempt_at, job.created_at)
+            self._metrics.record(QUEUE_WAIT_SECONDS, max(waited.total_seconds(), 0.0), lane=job.lane.value)
+        with (
+            structlog.contextvars.bound_contextvars(**context),
+            self._tracing.span(
+                f"process {job.job_type}",
+                parent=job.trace_parent,
+                kind=SpanKind.CONSUMER,
+                attributes={"headrace.job_id": str(job.id), "headrace.attempt": job.attempts},
+            ) as span,
+        ):
+            outcome = await self._attempt(job)
+            span.set_attribute("headrace.outcome", outcome.name)
+            self._metrics.add(JOBS, job_type=job.job_type.value, outcome=outcome.name)
+            await self._relay.flush(job.id)
+        return outcome
+
+    async def _attempt(self, job: Job) -> Outcome:
+        try:
+            await under_lease(
+                self._work(job),
+                queue=self._queue,
+                lease=job.lease,
+                clock=self._clock,
+                heartbeat_seconds=self._heartbeat_seconds,
+                lease_seconds=self._lease_seconds,
+            )
+        except asyncio.CancelledError:
+            # A shutdown. The attempt is handed back uncharged; if that fails too, the lease runs out and recover helps.
+            await asyncio.shield(asyncio.ensure_future(self._hand_back(job)))
+            raise
+        except LeaseLost:
+            _log.info("job.lease_lost")
+            return LEASE_LOST
+        except Superseded as error:
+            return await self._superseded(job, error)
+        except Exception as error:  # noqa: BLE001 - every failure is recorded on the job, by the one policy
+            return await self._failed(job, error)
+        _log.info("job.completed")
+        return DONE
+
+    async def _work(self, job: Job) -> None:
+        handler = self._handlers.get(job.job_type)
+        if handler is None:
+            raise UnprocessableContent(f"this service has no handler for {job.job_type} jobs.", code="UNKNOWN_JOB_TYPE")
+        await handler(job)
+
+    async def _failed(self, job: Job, error: Exception) -> Outcome:
+        failure = describe(error)
+        known = failure.code != "INTERNAL"
+        _log.warning("job.attempt_failed", error_code=failure.code, exc_info=None if known else error)
+        self._metrics.add(JOB_FAILURES, code=failure.code, stage="work")
+        try:
+            match self._retries.after(error, attempts=job.attempts, max_attempts=job.max_attempts):
+                case Later(reason, delay) if await self._queue.defer(job.lease, reason, delay_seconds=delay):
+                    self._metrics.add(RETRIES, reason="deferred")
+                    return DEFERRED
+                case Again(reason, delay):
+                    await self._queue.retry(job.lease, reason, delay_seconds=delay)
+                    self._metrics.add(RETRIES, reason="failed")
+                    return RETRYING
+                case Later(reason) | Over(reason):
+                    await self._queue.fail(job.lease, reason)
+        except LeaseLost:
+            return LEASE_LOST
+        return RECORDED
+
+    async def _superseded(self, job: Job, error: Superseded) -> Outcome:
+        """The pinned generation is gone: cancel this job and decide about the object anew."""
+        try:
+            await self._queue.supersede(job.lease, Failure(code=error.code, message=error.message))
+        except LeaseLost:
+            return LEASE_LOST
+        if job.bucket is not None and job.name is not None:
+            _, committed = await self._synchroniser.bring_in_step(ObjectRef(job.bucket, job.name))
+            await self._relay.flush(committed.job_id)
+        return SUPERSEDED
+
+    async def _hand_back(self, job: Job) -> None:
+        try:
+            await self._queue.release(job.lease)
+            await self._relay.flush(job.id)
+        except LeaseLost:
+            _log.info("job.lease_lost")
+        except Exception as error:  # noqa: BLE001 - on the way out; the lease's end does the same, later
+            _log.warning("job.not_handed_back", error_code=describe(error).code)
+
+    async def _refuse(self, delivery: Delivery, error: InvalidRequest) -> Outcome:
+        await self._dead_letters.record_message(
+            subscription=delivery.subscription,
+            message_id=delivery.message_id,
+            published_at=delivery.published_at,
+            data=delivery.data,
+            attributes=delivery.attributes,
+            failure=Failure(code=error.code, message=error.message),
+        )
+        _log.warning("bell.refused", error_code=error.code)
+        return REFUSED

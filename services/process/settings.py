@@ -1,0 +1,25 @@
+"""What the process service reads from the environment."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.settings import ModelSettings, OwnerSettings
+
+
+class ProcessSettings(ModelSettings, OwnerSettings):
+    """The common settings, the models, and the bounds of the work."""
+
+    process_concurrency: int = Field(
+        4, ge=2, le=100, description="Jobs worked on at once; one slot is always kept for the interactive lane"
+    )
+    max_object_bytes: int = Field(500 * 1024 * 1024, ge=1, description="Larger files are refused before download")
+    max_defer_hours: int = Field(24, ge=1, le=240, description="How long a rate-limited job may wait in all")
+    on_failed_overwrite: Literal["withdraw", "keep"] = Field(
+        "withdraw", description="Whether the old version stays searchable when the new one cannot be indexed"
+    )
+    extract_deadline_seconds: float = Field(300, gt=0, description="Bound on the extraction of one file")
+    extract_memory_bytes: int = Field(1536 * 1024 * 1024, ge=64 * 1024 * 1024, description="Memory of one extraction")
+    temp_dir: str | None = Field(None, description="Where files are kept while they are worked on")

@@ -1,0 +1,41 @@
+"""`python -m services.recover` serves; with `--once` it makes one run, prints the summary and exits (0: no errors)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import AsyncExitStack
+
+from services.recover.app import build, recover_run
+from services.recover.settings import RecoverSettings
+from shared.errors import HeadraceError
+from shared.runtime.app import run
+from shared.settings import load
+from shared.telemetry.logs import configure_logs
+
+
+async def once(settings: RecoverSettings) -> int:
+    """Make one run, comparing bucket and index too; return the exit code."""
+    async with AsyncExitStack() as stack:
+        make_run, _ = await recover_run(settings, stack)
+        summary = await make_run(reconcile_now=True)
+    sys.stdout.write(json.dumps(summary) + "\n")
+    return 0 if summary["ok"] else 1
+
+
+def main() -> int:
+    """Make one run, or serve until told to stop."""
+    if "--once" not in sys.argv[1:]:
+        run(build, RecoverSettings)
+    try:
+        settings = load(RecoverSettings)
+        configure_logs(settings.log_level, settings.log_format)
+        return asyncio.run(once(settings))
+    except HeadraceError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

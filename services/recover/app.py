@@ -1,0 +1,54 @@
+"""The composition root of the recover service: the same in the cloud, on the laptop and in tests."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+
+from services.recover import http
+from services.recover.run import RecoverRun
+from services.recover.settings import RecoverSettings
+from shared.clock import SystemClock
+from shared.runtime import wiring
+from shared.runtime.app import Service, telemetry
+from shared.runtime.health import Ping
+
+
+async def recover_run(settings: RecoverSettings, stack: AsyncExitStack) -> tuple[RecoverRun, Service]:
+    """Open what recover needs; return its one use case, and the service around it without routes and loops."""
+    tracing, metrics = await stack.enter_async_context(telemetry("headrace-recover", settings))
+    database = await stack.enter_async_context(wiring.database(settings, metrics))
+    storage = await stack.enter_async_context(wiring.object_store(settings))
+    publisher = await stack.enter_async_context(wiring.publisher(settings, metrics))
+    run = RecoverRun(
+        settings=settings,
+        store=wiring.recover_store(settings, database, withdraw_on_failure=settings.on_failed_overwrite == "withdraw"),
+        outbox=wiring.outbox(database),
+        relay=wiring.relay(database, publisher, tracing),
+        storage=storage,
+        synchroniser=wiring.synchroniser(settings, database, storage, tracing),
+        tracing=tracing,
+        metrics=metrics,
+        clock=SystemClock(),
+    )
+    return run, Service(name="recover", ready=[Ping("database", database.ping)], metrics=metrics)
+
+
+async def build(settings: RecoverSettings, stack: AsyncExitStack) -> Service:
+    """Return the service ready to run: asked over HTTP, and by its own clock where that is set."""
+    run, service = await recover_run(settings, stack)
+    service.application = http.routes(run)
+    if settings.recover_every_seconds:
+        stopping = asyncio.Event()
+
+        async def loop() -> None:
+            while not stopping.is_set():
+                await run()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), settings.recover_every_seconds)
+
+        async def stop() -> None:
+            stopping.set()
+
+        service.loops, service.on_stop = [loop], [stop]
+    return service

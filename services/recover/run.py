@@ -1,0 +1,138 @@
+"""One run: every duty once, in an order in which each finds what the one before left; then a summary as JSON.
+
+A duty that fails is named in the summary and does not stop the others. Two runs at once share the work: rows that one
+has locked are skipped by the other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import structlog
+
+from services.recover.budget import Budget
+from services.recover.duties import publish, queue, reconcile
+from services.recover.settings import RecoverSettings
+from shared.clock import Clock
+from shared.errors import HeadraceError, RetryableError, code_of
+from shared.ports.storage import ObjectStore
+from shared.ports.stores import Outbox, RecoverStore
+from shared.telemetry.instruments import RECOVER_ACTIONS, RECOVER_SECONDS
+from shared.telemetry.metrics import Metrics
+from shared.telemetry.tracing import Tracing
+from shared.worker.relay import Relay
+from shared.worker.sync import Synchroniser
+
+_log = structlog.get_logger(__name__)
+
+CONNECTION_WAITS_SECONDS = (0.0, 1.0, 2.0, 4.0)
+
+Duty = Callable[[Budget], Awaitable[Counter[str]]]
+
+
+class RecoverRun:
+    """Makes runs; safe to call while another run is going on, here or elsewhere."""
+
+    def __init__(
+        self,
+        *,
+        settings: RecoverSettings,
+        store: RecoverStore,
+        outbox: Outbox,
+        relay: Relay,
+        storage: ObjectStore,
+        synchroniser: Synchroniser,
+        tracing: Tracing,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        """Take the ports."""
+        self._settings, self._store, self._clock = settings, store, clock
+        self._tracing, self._metrics = tracing, metrics
+        size = settings.batch_size
+        threshold = settings.stuck_job_threshold_minutes * 60
+        self._publish: Duty = partial(publish.publish, relay, batch_size=size)
+        self._reconcile: Duty = partial(reconcile.reconcile, store, storage, synchroniser, bucket=settings.bucket)
+        self._duties: dict[str, Duty] = {
+            "rescue": partial(queue.rescue, store, batch_size=size),
+            "ring_due": partial(queue.ring_due, outbox, batch_size=size),
+            "ring_stuck": partial(queue.ring_stuck, store, batch_size=size, threshold_seconds=threshold),
+        }
+
+    async def __call__(self, *, reconcile_now: bool = False) -> dict[str, Any]:
+        """Return the summary: `ok`, counts per duty, errors per duty by code, and how long it took."""
+        settings = self._settings
+        budget = Budget(
+            self._clock, max(1.0, settings.function_timeout_seconds - settings.function_timeout_buffer_seconds)
+        )
+        started_at, started = self._clock.now(), self._clock.monotonic()
+        duties: dict[str, dict[str, int]] = {}
+        errors: dict[str, str] = {}
+        with self._tracing.span("recover run"):
+            due = await self._reconciliation_is_due(errors)
+            if due is not None:
+                todo = dict(self._duties)
+                if due or reconcile_now:
+                    todo["reconcile"] = self._reconcile
+                todo["publish"] = self._publish
+                for name, duty in todo.items():
+                    await self._do(name, duty, budget, duties, errors)
+        summary: dict[str, Any] = {
+            "ok": not errors,
+            "started_at": started_at.isoformat(),
+            "duration_ms": round((self._clock.monotonic() - started) * 1000),
+            "budget_spent": budget.spent,
+            "duties": duties,
+            "errors": errors,
+        }
+        await self._keep(started_at, summary, errors)
+        _log.info("recover.done", **summary)
+        return summary
+
+    async def _reconciliation_is_due(self, errors: dict[str, str]) -> bool | None:
+        """Ask when bucket and index were last compared; None when the database stays away."""
+        for wait in CONNECTION_WAITS_SECONDS:
+            await self._clock.sleep(wait)
+            try:
+                due = await self._store.reconciliation_is_due(every_seconds=self._settings.reconcile_every_seconds)
+            except RetryableError as error:
+                _log.warning("recover.database_away", error_code=error.code)
+                errors["database"] = error.code
+            else:
+                errors.pop("database", None)
+                return due
+        return None
+
+    async def _do(
+        self,
+        name: str,
+        duty: Duty,
+        budget: Budget,
+        duties: dict[str, dict[str, int]],
+        errors: dict[str, str],
+    ) -> None:
+        started = self._clock.monotonic()
+        with self._tracing.span(f"recover {name}"):
+            try:
+                counts = await duty(budget)
+            except Exception as error:  # noqa: BLE001 - one duty's failure must not stop the others; it is reported
+                errors[name] = code_of(error)
+                _log.error("recover.duty_failed", duty=name, error_code=code_of(error), exc_info=error)
+                return
+        duties[name] = dict(counts)
+        self._metrics.record(RECOVER_SECONDS, self._clock.monotonic() - started, duty=name)
+        for outcome, count in counts.items():
+            if count:
+                self._metrics.add(RECOVER_ACTIONS, count, duty=name, outcome=outcome)
+
+    async def _keep(self, started_at: Any, summary: dict[str, Any], errors: dict[str, str]) -> None:
+        if "database" in errors:
+            return
+        try:
+            await self._store.record_run(started_at=started_at, summary=summary)
+        except HeadraceError as error:
+            errors["record"] = error.code
+            _log.warning("recover.run_not_recorded", error_code=error.code)

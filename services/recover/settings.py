@@ -1,0 +1,25 @@
+"""What the recover service reads from the environment."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.settings import OwnerSettings
+
+
+class RecoverSettings(OwnerSettings):
+    """The common settings, how often a run is made by ourselves, and the bounds of one run."""
+
+    recover_every_seconds: float = Field(
+        0, ge=0, description="Run so often by ourselves; 0 leaves it to a scheduler that asks over HTTP"
+    )
+    stuck_job_threshold_minutes: float = Field(5, gt=0, description="How old a bell is before it is rung again")
+    batch_size: int = Field(50, ge=1, le=1000, description="Jobs taken at once")
+    function_timeout_seconds: float = Field(540, gt=0, description="Time limit of one run")
+    function_timeout_buffer_seconds: float = Field(30, ge=0, description="Kept back at the end of a run")
+    reconcile_every_seconds: float = Field(3600, ge=0, description="How often bucket and index are compared")
+    on_failed_overwrite: Literal["withdraw", "keep"] = Field(
+        "withdraw", description="Whether the old version stays searchable when the new one cannot be indexed"
+    )

@@ -1,0 +1,166 @@
+"""From settings to opened adapters: the only module that names them all.
+
+Each is an async context manager to be entered on the service's exit stack, or a plain constructor over the pool.
+Heavy vendors (models) are imported when they are asked for, so that a service pays only for what it uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from shared.clock import SystemClock
+from shared.errors import ConfigurationError
+from shared.ports.broker import Handler
+from shared.ports.models import Embedder
+from shared.postgres.chunks import PostgresChunkIndex
+from shared.postgres.dead_letters import PostgresDeadLetterStore
+from shared.postgres.directory import PostgresJobDirectory
+from shared.postgres.documents import PostgresDocumentStore
+from shared.postgres.jobs import PostgresWorkQueue
+from shared.postgres.outbox import PostgresOutbox
+from shared.postgres.pool import Database, open_database
+from shared.postgres.recover import PostgresRecoverStore
+from shared.pubsub.publisher import PubSubPublisher
+from shared.pubsub.puller import Puller
+from shared.pubsub.scheduler import Slots
+from shared.settings import CommonSettings, ModelSettings, OwnerSettings
+from shared.storage.gcs import CloudStorage
+from shared.telemetry.instruments import POOL_CONNECTIONS
+from shared.telemetry.metrics import Metrics
+from shared.telemetry.tracing import Tracing
+from shared.worker.owner import owner_of
+from shared.worker.relay import Relay
+from shared.worker.sync import Synchroniser
+
+
+@asynccontextmanager
+async def database(settings: CommonSettings, metrics: Metrics | None = None) -> AsyncIterator[Database]:
+    """Open the pool; its figures are shown on `metrics`."""
+    async with open_database(
+        settings.database_url.get_secret_value(),
+        size=settings.database_pool_size,
+        acquire_timeout_seconds=settings.database_pool_timeout_seconds,
+    ) as pool:
+        if metrics is None:
+            yield pool
+            return
+        with (
+            metrics.watching(POOL_CONNECTIONS, lambda: pool.stats().size, pool="main", state="open"),
+            metrics.watching(POOL_CONNECTIONS, lambda: pool.stats().in_use, pool="main", state="in_use"),
+            metrics.watching(POOL_CONNECTIONS, lambda: pool.stats().waiting, pool="main", state="waiting"),
+        ):
+            yield pool
+
+
+def object_store(settings: CommonSettings) -> CloudStorage:
+    """Return the bucket's adapter, to be entered."""
+    return CloudStorage(project_id=settings.google_cloud_project_id, emulator_host=settings.storage_emulator_host)
+
+
+def publisher(settings: CommonSettings, metrics: Metrics) -> PubSubPublisher:
+    """Return the publisher, to be entered."""
+    return PubSubPublisher(
+        project_id=settings.google_cloud_project_id, metrics=metrics, emulator_host=settings.pubsub_emulator_host
+    )
+
+
+def puller(
+    settings: CommonSettings,
+    subscription: str,
+    handler: Handler,
+    *,
+    metrics: Metrics,
+    concurrency: int,
+    slots: Slots | None = None,
+) -> Puller:
+    """Return a puller of one subscription, to be run."""
+    return Puller(
+        subscription,
+        handler,
+        project_id=settings.google_cloud_project_id,
+        metrics=metrics,
+        concurrency=concurrency,
+        emulator_host=settings.pubsub_emulator_host,
+        slots=slots,
+    )
+
+
+def embedder(settings: ModelSettings) -> AbstractAsyncContextManager[Embedder]:
+    """Return the model that makes vectors, to be entered.
+
+    Raises:
+        ConfigurationError: the packages of the local model are not installed.
+    """
+    if settings.embedder == "gemini":
+        from shared.embedding.genai import GeminiEmbedder  # noqa: PLC0415 - a heavy vendor, only where it is used
+
+        key = settings.gemini_api_key
+        return GeminiEmbedder(
+            api_key=None if key is None else key.get_secret_value(),
+            project_id=settings.google_cloud_project_id,
+            region=settings.google_cloud_region,
+            model=settings.gemini_embedding_model,
+            dimensions=settings.gemini_embedding_dimensions,
+            base_url=settings.gemini_base_url,
+            clock=SystemClock(),
+        )
+    try:
+        from shared.embedding.local import LocalEmbedder  # noqa: PLC0415 - a heavy vendor, only where it is used
+    except ImportError as error:
+        raise ConfigurationError(
+            "EMBEDDER=local needs the extra `models`; install it or set EMBEDDER=gemini"
+        ) from error
+    return LocalEmbedder()
+
+
+def relay(database: Database, to: PubSubPublisher, tracing: Tracing) -> Relay:
+    """Return the relay from the outbox to the broker."""
+    return Relay(PostgresOutbox(database), to, tracing=tracing, clock=SystemClock())
+
+
+def outbox(database: Database) -> PostgresOutbox:
+    """Return what is committed and still to be told."""
+    return PostgresOutbox(database)
+
+
+def synchroniser(settings: OwnerSettings, database: Database, storage: CloudStorage, tracing: Tracing) -> Synchroniser:
+    """Return what brings one object in step."""
+    return Synchroniser(
+        PostgresDocumentStore(database, max_attempts=settings.max_retry_attempts + 1),
+        storage,
+        owner_of=owner_of(template=settings.owner_path_template, default=settings.default_organization_id),
+        tracing=tracing,
+    )
+
+
+def work_queue(
+    settings: CommonSettings, database: Database, *, max_defer_hours: int, withdraw_on_failure: bool
+) -> PostgresWorkQueue:
+    """Return the queue as workers use it."""
+    return PostgresWorkQueue(
+        database,
+        lease_seconds=settings.lease_seconds,
+        max_defer_hours=max_defer_hours,
+        withdraw_on_failure=withdraw_on_failure,
+    )
+
+
+def recover_store(settings: CommonSettings, database: Database, *, withdraw_on_failure: bool) -> PostgresRecoverStore:
+    """Return what the recover service asks."""
+    return PostgresRecoverStore(database, max_rescues=settings.max_rescues, withdraw_on_failure=withdraw_on_failure)
+
+
+def dead_letters(database: Database) -> PostgresDeadLetterStore:
+    """Return the list of failures."""
+    return PostgresDeadLetterStore(database)
+
+
+def job_directory(database: Database) -> PostgresJobDirectory:
+    """Return jobs as people see them."""
+    return PostgresJobDirectory(database)
+
+
+def chunk_index(database: Database) -> PostgresChunkIndex:
+    """Return the visible chunks."""
+    return PostgresChunkIndex(database)

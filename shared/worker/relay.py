@@ -1,0 +1,88 @@
+"""Tells the broker what was committed: right after each handler for its own rows, and each second for what is left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+from opentelemetry.trace import SpanKind
+
+from shared.clock import Clock
+from shared.errors import HeadraceError
+from shared.events.envelope import TRACE_PARENT
+from shared.ports.broker import Message, Publisher
+from shared.ports.stores import Outbox, Sent
+from shared.telemetry.tracing import Tracing
+
+_log = structlog.get_logger(__name__)
+
+BATCH = 200
+LEFT_BEHIND_SECONDS = 2.0
+"""Rows younger than this are left to the handler that wrote them."""
+
+
+class Relay:
+    """Publishes the outbox. What cannot be published stays in it; nothing is lost, at worst it is published twice."""
+
+    def __init__(self, outbox: Outbox, publisher: Publisher, *, tracing: Tracing, clock: Clock) -> None:
+        """Take the ports."""
+        self._outbox, self._publisher = outbox, publisher
+        self._tracing, self._clock = tracing, clock
+        self._stopping = asyncio.Event()
+
+    async def flush(self, job_id: UUID | None = None) -> Sent:
+        """Publish the rows of one job (or of all): called after the commit and before the ack. Never raises for it.
+
+        A failure is left to the loops and to the recover service: the work is done and recorded either way.
+        """
+        try:
+            return await self._outbox.send(self._publish, limit=BATCH, job_id=job_id)
+        except HeadraceError as error:
+            _log.warning("relay.flush_failed", job_id=str(job_id), error_code=error.code)
+            return Sent()
+
+    async def run(self) -> None:
+        """Each second, until `stop`: ring for what became due, and publish what a crashed handler left behind."""
+        while not self._stopping.is_set():
+            try:
+                await self._outbox.ring_due(limit=BATCH)
+                await self._outbox.send(self._publish, limit=BATCH, older_than_seconds=LEFT_BEHIND_SECONDS)
+            except HeadraceError as error:
+                _log.warning("relay.round_failed", error_code=error.code)
+            await self._pause(1.0)
+
+    async def drain(self, *, limit: int = BATCH) -> Sent:
+        """Publish one batch of everything that is unsent, however young; raises what the database raises."""
+        return await self._outbox.send(self._publish, limit=limit)
+
+    async def stop(self) -> None:
+        """Let `run` return after its present round; returns at once."""
+        self._stopping.set()
+
+    async def _pause(self, seconds: float) -> None:
+        sleep = asyncio.ensure_future(self._clock.sleep(seconds))
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({sleep, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            stopped.cancel()
+
+    async def _publish(self, messages: Sequence[Message]) -> Sequence[bool]:
+        return await asyncio.gather(*(self._publish_one(message) for message in messages))
+
+    async def _publish_one(self, message: Message) -> bool:
+        with self._tracing.span(
+            f"publish {message.topic}",
+            parent=message.attributes.get(TRACE_PARENT),
+            kind=SpanKind.PRODUCER,
+            attributes={"messaging.system": "gcp_pubsub", "messaging.destination.name": message.topic},
+        ):
+            try:
+                await self._publisher.publish(message)
+            except HeadraceError as error:
+                _log.warning("relay.publish_failed", topic=message.topic, error_code=error.code)
+                return False
+        return True

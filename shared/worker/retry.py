@@ -1,0 +1,64 @@
+"""What follows a failed attempt: pure, from the error and the counts. The call site never decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.errors import HeadraceError, RateLimitError, RetryableError, code_of, is_retryable
+from shared.ports.stores import Failure
+
+DEFAULT_DEFERRAL_SECONDS = 60.0
+"""How long a rate-limited job waits when the service does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Back to the queue; the attempt counts."""
+
+    failure: Failure
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Back to the queue without being charged: the service asked us to wait."""
+
+    failure: Failure
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The end."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """`delays_seconds[n]` is waited before attempt n + 1; a job has its own bound on attempts."""
+
+    delays_seconds: Sequence[float] = (0, 60, 300, 900, 3600)
+
+    def after(self, error: Exception, *, attempts: int, max_attempts: int) -> Again | Later | Over:
+        """Decide about a job whose `attempts`-th attempt (from 1) ended with this error."""
+        failure = describe(error)
+        if isinstance(error, RateLimitError):
+            return Later(failure, error.retry_after_seconds or DEFAULT_DEFERRAL_SECONDS)
+        if not is_retryable(error) or attempts >= max_attempts:
+            return Over(failure)
+        delay = float(self.delays_seconds[min(attempts, len(self.delays_seconds) - 1)])
+        if isinstance(error, RetryableError) and error.retry_after_seconds is not None:
+            delay = max(delay, error.retry_after_seconds)
+        return Again(failure, delay)
+
+
+def describe(error: Exception) -> Failure:
+    """Return the code and the sentence that are stored; an unknown error's own text is not shown to people."""
+    if isinstance(error, HeadraceError):
+        return Failure(code=error.code, message=error.message)
+    return Failure(
+        code=code_of(error),
+        message=f"An unexpected {type(error).__name__} in the service; its log has the details under this job's id.",
+    )
