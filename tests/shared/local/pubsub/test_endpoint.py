@@ -211,6 +211,26 @@ async def test_a_stream_can_settle_by_itself(endpoint: Endpoint) -> None:
     assert endpoint.broker.subscription(SUBSCRIPTION).backlog == 0
 
 
+async def test_a_stream_without_quota_gets_everything(endpoint: Endpoint) -> None:
+    """A backlog larger than what is prepared at once arrives whole, without a single ack."""
+    publish(endpoint, *["x"] * 1000)
+    publish(endpoint, *["y"] * 1000)
+
+    async def requests() -> AsyncIterator[StreamingPullRequest]:
+        yield StreamingPullRequest(subscription=SUBSCRIPTION, stream_ack_deadline_seconds=10)
+        await asyncio.Event().wait()
+
+    count = 0
+    async with asyncio.timeout(10), grpc.aio.insecure_channel(endpoint.address) as channel:
+        client = SubscriberAsyncClient(transport=SubscriberGrpcAsyncIOTransport(channel=channel))
+        stream = await client.streaming_pull(requests=requests())
+        async for response in stream:
+            count += len(response.received_messages)
+            if count == 2000:
+                break
+        stream.cancel()
+
+
 async def test_large_messages_pass(endpoint: Endpoint) -> None:
     """A message just under 10 MB goes through the port and back."""
     size_bytes = 9_900_000
