@@ -9,6 +9,8 @@ import signal
 import sys
 from pathlib import Path
 
+import structlog
+
 from shared import settings
 from shared.errors import HeadraceError
 from shared.local.stack import LocalStack
@@ -22,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bucket", default="uploads")
     parser.add_argument("--database-url", help="use this database instead of an embedded one")
     options = parser.parse_args(arguments)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the addresses
     try:
         stack = LocalStack(
             options.data,

@@ -6,7 +6,6 @@ above them are never opened up for that: what is out of reach is copied (binarie
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -17,7 +16,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from shared.errors import ConfigurationError
+from shared.local.lock import is_held
 from shared.local.process import Owner, run_to_end
 
 ROLE = "headrace"
@@ -36,6 +38,9 @@ _BOOTSTRAP = (
     ("template1", f"create extension vector;\n\ncreate role {ROLE} login nosuperuser createrole;\n\n"),
     ("postgres", f"create database {ROLE} owner {ROLE};\n\n"),
 )
+
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +77,19 @@ def find_binaries() -> Binaries:
 
 
 def unprivileged_owner() -> Owner | None:
-    """Return who runs the servers when we are root, and None when we are not: then it is ourselves."""
+    """Return who runs the servers when we are root, and None when we are not: then it is ourselves.
+
+    Raises:
+        ConfigurationError: we are a user without a name, which Postgres does not accept.
+    """
     if os.geteuid() != 0:
+        try:
+            pwd.getpwuid(os.geteuid())
+        except KeyError:
+            raise ConfigurationError(
+                f"the user id {os.geteuid()} has no name on this machine, and Postgres needs one; "
+                "add it to /etc/passwd, or set DATABASE_URL"
+            ) from None
         return None
     entry = pwd.getpwnam("nobody")
     return Owner(entry.pw_name, entry.pw_uid, entry.pw_gid)
@@ -97,19 +113,30 @@ def _may_enter(folder: os.stat_result, owner: Owner) -> bool:
 def choose_home(data_dir: Path, owner: Owner | None, root_home: Path) -> Path:
     """Return the folder that holds the cluster: `data_dir`, or a place of its own below `root_home`.
 
-    The second is for root with a checkout in a private folder (/root is closed to `nobody`).
+    The second is for root with a checkout in a private folder (/root is closed to `nobody`). `data_dir` names that
+    place in a file, so that removing `data_dir` means a new database here as it does everywhere.
     """
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o711 if owner else 0o700)
     if owner is None:
         return data_dir
-    if reachable(data_dir, owner):
-        home = data_dir
-    else:
-        digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
-        home = root_home / f"postgres-{digest}"
-        home.mkdir(parents=True, exist_ok=True, mode=0o711)
-        (home / "belongs-to").write_text(f"{data_dir.resolve()}\n")
+    home = data_dir if reachable(data_dir, owner) else _home_elsewhere(data_dir.resolve(), root_home)
     home.chmod(0o711)
+    return home
+
+
+def _home_elsewhere(data_dir: Path, root_home: Path) -> Path:
+    note = data_dir / "kept-in"
+    if note.exists() and (kept := Path(note.read_text().strip())).is_dir():
+        return kept
+    root_home.mkdir(parents=True, exist_ok=True, mode=0o711)
+    for former in root_home.glob("postgres-*"):
+        belongs_to = former / "belongs-to"
+        if belongs_to.exists() and belongs_to.read_text().strip() == str(data_dir) and not is_held(former / "lock"):
+            shutil.rmtree(former)
+    home = Path(tempfile.mkdtemp(prefix="postgres-", dir=root_home))
+    (home / "belongs-to").write_text(f"{data_dir}\n")
+    note.write_text(f"{home}\n")
+    log.warning("postgres_kept_elsewhere", home=str(home), reason=f"{data_dir} is closed to the user who runs Postgres")
     return home
 
 

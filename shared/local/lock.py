@@ -76,3 +76,8 @@ def read_held(path: Path) -> str | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def is_held(path: Path) -> bool:
+    """Say whether any process holds the lock."""
+    return read_held(path) is not None

@@ -22,7 +22,7 @@ import structlog
 from shared.errors import DependencyUnavailable
 from shared.local import cluster
 from shared.local.lock import hold
-from shared.local.process import ChildProcess
+from shared.local.process import ChildProcess, Owner
 
 DATABASE = cluster.ROLE
 _PORT = 5432  # names the socket file; nothing listens on it
@@ -60,7 +60,7 @@ class EmbeddedPostgres:
         self._max_connections = max_connections
         self._root_home = root_home
         self._ready_seconds = ready_seconds
-        self._owner = cluster.unprivileged_owner()
+        self._owner: Owner | None = None
         self._resources = AsyncExitStack()
         self._child: ChildProcess | None = None
         self.socket_directory = Path()
@@ -80,10 +80,11 @@ class EmbeddedPostgres:
         """Make the cluster on the first use and start it.
 
         Raises:
-            ConfigurationError: the folder is in use by another process or belongs to another user.
+            ConfigurationError: the folder is in use by another process or belongs to another user, or we have no name.
             DependencyUnavailable: it does not start; the message ends with the server's last lines.
         """
         async with AsyncExitStack() as resources:
+            self._owner = cluster.unprivileged_owner()
             self.home = cluster.choose_home(self.data_dir, self._owner, self._root_home)
             resources.enter_context(hold(self.home / "lock", "the embedded Postgres"))
             binaries = cluster.usable_binaries(cluster.find_binaries(), self.home, self._owner)

@@ -205,8 +205,9 @@ class ChildProcess:
 
     def trim_log(self, max_bytes: int) -> None:
         """Empty the log when it has grown beyond `max_bytes`; the child appends, so it goes on at the start."""
-        if self.log_path.stat().st_size > max_bytes:
-            os.truncate(self.log_path, 0)
+        with contextlib.suppress(FileNotFoundError):  # whoever removed the folder meant it
+            if self.log_path.stat().st_size > max_bytes:
+                os.truncate(self.log_path, 0)
 
     def _running(self) -> asyncio.subprocess.Process:
         assert self._process is not None, f"{self.name} was not started"

@@ -185,7 +185,23 @@ async def test_private_folders_are_not_opened_up(folder: Path) -> None:
         assert await ask(server.dsn(), "select 1") == 1
         assert server.home.parent == folder / "elsewhere"
         assert (server.home / "belongs-to").read_text().strip() == str(private / "pg")
+        first = server.home
+    async with EmbeddedPostgres(private / "pg", durable=False, root_home=folder / "elsewhere") as server:
+        assert server.home == first
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
+
+
+@needs_root
+def test_removing_the_data_directory_removes_what_is_kept_elsewhere(folder: Path) -> None:
+    """Where the cluster lives elsewhere, a new data directory of the same name means a new cluster, and no rest."""
+    private = folder / "private"
+    private.mkdir(mode=0o700)
+    owner = cluster.unprivileged_owner()
+    first = cluster.choose_home(private / "pg", owner, folder / "elsewhere")
+    shutil.rmtree(private / "pg")
+    second = cluster.choose_home(private / "pg", owner, folder / "elsewhere")
+    assert [path.name for path in (folder / "elsewhere").iterdir()] == [second.name]
+    assert second.name != first.name
 
 
 @needs_root
