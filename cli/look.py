@@ -19,7 +19,7 @@ from shared.model.job import Stage, Status
 
 PLAIN_WIDTH = 160
 
-_THEME = Theme(
+THEME = Theme(
     {
         "pending": "dim",
         "processing": "cyan",
@@ -51,7 +51,7 @@ _CELLS_PER_STAGE = 3
 
 def console(file: TextIO | None = None, *, width: int | None = None) -> Console:
     """Return the console to print on: stdout, unless a file is given."""
-    made = Console(file=file or sys.stdout, theme=_THEME, highlight=False, width=width, emoji=False)
+    made = Console(file=file or sys.stdout, theme=THEME, highlight=False, width=width, emoji=False)
     if not made.is_terminal and width is None:
         made.width = PLAIN_WIDTH
     return made

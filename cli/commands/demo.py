@@ -85,13 +85,14 @@ def documents(corpus: Path) -> list[Path]:
 
 
 def read_questions(path: Path) -> list[Question]:
-    """Return the questions.
+    """Return the questions that are asked here; the file holds more, for tests.
 
     Raises:
         InvalidRequest: the file is not what it should be.
     """
     try:
-        return [Question(entry["question"], entry["file"]) for entry in json.loads(path.read_bytes())]
+        entries = json.loads(path.read_bytes())
+        return [Question(entry["question"], entry["file"]) for entry in entries if entry["demo"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidRequest(f"{path} cannot be read as questions: {error}") from None
 

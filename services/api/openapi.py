@@ -29,12 +29,12 @@ _REF = "#/components/schemas/{model}"
 
 def describe(routes: Sequence[Route[Any, Any]]) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document for these routes."""
-    answers: list[type[BaseModel]] = [route.answer for route in routes if route.answer is not None]
-    bodies: list[type[BaseModel]] = [route.body for route in routes if route.body is not None]
-    models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
-        *((model, "serialization") for model in [*dict.fromkeys(answers), Problem]),
-        *((model, "validation") for model in dict.fromkeys(bodies)),
-    ]
+    models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [(Problem, "serialization")]
+    for route in routes:
+        if route.answer is not None and (route.answer, "serialization") not in models:
+            models.append((route.answer, "serialization"))
+        if route.body is not None:
+            models.append((route.body, "validation"))
     _, schemas = models_json_schema(models, ref_template=_REF)
     components = schemas.get("$defs", {})
     paths: dict[str, dict[str, Any]] = {}

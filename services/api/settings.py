@@ -8,11 +8,11 @@ from typing import Literal
 from pydantic import Field
 
 from shared.errors import ConfigurationError
-from shared.settings import CommonSettings
+from shared.settings import ModelSettings
 
 
-class ApiSettings(CommonSettings):
-    """The common settings, and who stands in front of this service."""
+class ApiSettings(ModelSettings):
+    """The settings of services that call models, and who stands in front of this service."""
 
     api_callers_verified_by: Literal["nobody", "platform"] = Field(
         "nobody", description="`platform`: a proxy in front verifies callers and sets the X-Headrace-* headers itself"

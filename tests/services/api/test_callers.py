@@ -1,0 +1,73 @@
+"""Who asks, as far as the headers say."""
+
+import pytest
+
+from tests.services.api.conftest import ApiUnderTest, api_under_test
+from tests.services.api.fakes import a_job
+
+LIST = "/api/v1/admin/jobs"
+
+
+async def test_on_a_laptop_nobody_has_to_say_a_name(api: ApiUnderTest) -> None:
+    """Without headers the caller is the default organization's administrator."""
+    async with api.session.get(api.url(LIST)) as answer:
+        assert answer.status == 200
+
+
+async def test_a_member_may_not_administer(api: ApiUnderTest) -> None:
+    """Every admin route answers 403 to a member, before it looks at anything."""
+    paths = (("GET", LIST), ("GET", f"{LIST}/stats"), ("POST", f"{LIST}/x/retry"), ("DELETE", f"{LIST}/x"))
+    for method, path in paths:
+        async with api.session.request(method, api.url(path), headers=api.member) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (403, "FORBIDDEN")
+            assert answer.content_type == "application/problem+json"
+
+
+async def test_behind_a_platform_a_caller_without_an_organization_is_refused() -> None:
+    """Where a proxy names the caller, no name means no entry, and no role means member."""
+    async with api_under_test(API_CALLERS_VERIFIED_BY="platform") as api:
+        async with api.session.get(api.url(LIST)) as answer:
+            assert answer.status == 401
+        async with api.session.get(api.url(LIST), headers={"X-Headrace-Organization": "acme"}) as answer:
+            assert answer.status == 403
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://elsewhere.test"},
+        {"Origin": "null"},
+        {"Host": "elsewhere.test"},
+        {"Host": "127.0.0.1.elsewhere.test:80"},
+        {"Host": "[broken"},
+    ],
+)
+async def test_pages_from_elsewhere_cannot_use_the_browser_of_this_machine(
+    api: ApiUnderTest, headers: dict[str, str]
+) -> None:
+    """A request that a foreign page makes, also through a name of its own for 127.0.0.1, is refused."""
+    job = a_job()
+    api.directory.jobs[job.id] = job
+    async with api.session.delete(api.url(f"{LIST}/{job.id}"), headers=headers) as answer:
+        assert answer.status in {400, 403}
+    assert api.directory.jobs[job.id] is job
+
+
+async def test_our_own_page_may_ask(api: ApiUnderTest) -> None:
+    """A page that this service served has the same origin, and is let in."""
+    async with api.session.get(api.url(LIST), headers={"Origin": api.address}) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("headers", [{"X-Headrace-Role": "root"}, {"X-Headrace-Organization": "x" * 200}])
+async def test_strange_names_are_refused(api: ApiUnderTest, headers: dict[str, str]) -> None:
+    """An unknown role or an endless name is a bad request, not a guess."""
+    async with api.session.get(api.url(LIST), headers=headers) as answer:
+        assert answer.status == 400
+
+
+async def test_a_name_given_twice_is_refused(api: ApiUnderTest) -> None:
+    """Two organizations in one request could mean either; a proxy that appends must not be fooled."""
+    headers = [("X-Headrace-Organization", "acme"), ("X-Headrace-Organization", "other")]
+    async with api.session.get(api.url(LIST), headers=headers) as answer:
+        assert answer.status == 400
