@@ -24,6 +24,7 @@ from shared.telemetry.metrics import Metrics
 _log = structlog.get_logger(__name__)
 
 _BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+_ANSWER_SECONDS = 1.5  # after the drain, for cancelled handlers to end and for the last acks to be sent
 _HEALTHY_SECONDS = 60.0  # a stream that lasted so long starts the backoff anew
 
 
@@ -56,10 +57,13 @@ class Puller:
         self._drain_seconds, self._slots = drain_seconds, slots
         self._clock = clock or SystemClock()
         self._stopping = asyncio.Event()
+        self._scheduler: AsyncioScheduler | None = None
 
     async def stop(self) -> None:
         """Ask `run` to stop taking, drain and return. Returns at once; may be called again, and before `run`."""
         self._stopping.set()
+        if self._scheduler is not None:
+            self._scheduler.start_no_more()
 
     async def run(self) -> None:
         """Pull until `stop` or cancellation; then those being handled have `drain_seconds` to finish.
@@ -96,18 +100,19 @@ class Puller:
                 client = await asyncio.to_thread(self._open)
         except HeadraceError as error:
             return error
+        scheduler = self._scheduler = AsyncioScheduler(
+            self._handler,
+            subscription=self._subscription,
+            concurrency=self._concurrency,
+            drain_seconds=self._drain_seconds,
+            slots=self._slots,
+        )
         try:
             future = client.subscribe(
                 self._path,
                 callback=_never_called,
                 flow_control=FlowControl(max_messages=self._concurrency + self._prefetch),
-                scheduler=AsyncioScheduler(  # type: ignore[arg-type]  # any Scheduler will do; the annotation is narrower
-                    self._handler,
-                    subscription=self._subscription,
-                    concurrency=self._concurrency,
-                    drain_seconds=self._drain_seconds,
-                    slots=self._slots,
-                ),
+                scheduler=scheduler,  # type: ignore[arg-type]  # any Scheduler will do; the annotation is narrower
                 await_callbacks_on_shutdown=True,
             )
             ended = asyncio.Event()
@@ -115,16 +120,18 @@ class Puller:
             try:
                 await _first(ended, self._stopping)
             finally:
+                scheduler.start_no_more()
                 future.cancel()
-                await _certainly(ended)
+                await _certainly(ended, within_seconds=self._drain_seconds + _ANSWER_SECONDS)
         finally:
+            self._scheduler = None
             await asyncio.to_thread(client.close)
         return self._reason(future)
 
     def _reason(self, future: StreamingPullFuture) -> HeadraceError | None:
         if self._stopping.is_set():
             return None
-        error = future.exception(timeout=0)
+        error = future.exception(timeout=0) if future.done() else None
         return ours(error or ConnectionError("closed"), self._path)
 
     def _open(self) -> SubscriberClient:
@@ -156,16 +163,20 @@ async def _first(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-async def _certainly(event: asyncio.Event) -> None:
+async def _certainly(event: asyncio.Event, *, within_seconds: float) -> None:
     """Wait for the event even if we are cancelled (again) meanwhile, and then pass the cancellation on.
 
-    Bounded by the drain: the library sets the event when its threads have ended.
+    After `within_seconds` the library's threads are left behind: while the broker cannot be reached they repeat an
+    ack for a minute, and closing their channel is what ends them.
     """
     cancelled: asyncio.CancelledError | None = None
-    while not event.is_set():
+    waiting = asyncio.ensure_future(asyncio.wait_for(event.wait(), within_seconds))
+    while not waiting.done():
         try:
-            await event.wait()
+            await asyncio.wait((waiting,))
         except asyncio.CancelledError as error:
             cancelled = error
+    if waiting.exception() is not None:
+        _log.warning("pull.abandoned", within_seconds=within_seconds)
     if cancelled is not None:
         raise cancelled

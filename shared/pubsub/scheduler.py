@@ -74,6 +74,10 @@ class AsyncioScheduler(Scheduler):
         self._waiting.clear()
         return dropped
 
+    def start_no_more(self) -> None:
+        """Leave what waits where it is, from this moment on; called on the loop, before the stream is told to end."""
+        self._draining = True
+
     def _start_tasks(self) -> None:
         while self._waiting and len(self._tasks) < self._concurrency and not self._draining:
             message = self._waiting.popleft()
@@ -109,7 +113,7 @@ class AsyncioScheduler(Scheduler):
 
     async def _drain(self) -> None:
         """Let those at work finish within the time; end the others now. Afterwards every delivery has its answer."""
-        self._draining = True
+        self.start_no_more()
         for task in self._tasks.keys() - self._at_work:
             task.cancel()
         late = set(self._tasks)

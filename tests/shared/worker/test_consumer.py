@@ -1,0 +1,132 @@
+"""The answer to a delivery, and what is written about it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from structlog.contextvars import get_contextvars
+from structlog.testing import capture_logs
+
+from shared.errors import AuthenticationError, DependencyUnavailable, InvalidRequest, PoolExhausted
+from shared.model.outcome import DONE, DUPLICATE, UNAVAILABLE, Outcome, Verdict
+from shared.ports.broker import Delivery, Handler
+from shared.telemetry.metrics import Metrics
+from shared.telemetry.tracing import Tracing
+from shared.worker.consumer import Consumer
+
+DELIVERY = Delivery(
+    subscription="work-bulk",
+    message_id="m1",
+    published_at=None,
+    data=b"the salaries",
+    attributes={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+    delivery_attempt=3,
+)
+
+
+@dataclass
+class Scene:
+    """Everything a consumer writes to."""
+
+    spans: InMemorySpanExporter
+    tracing: Tracing
+    metrics: Metrics
+
+    async def consume(self, handler: Handler) -> Outcome:
+        """Hand the delivery to a consumer around this handler."""
+        return await Consumer(handler, tracing=self.tracing, metrics=self.metrics)(DELIVERY)
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    """A fresh one."""
+    spans = InMemorySpanExporter()
+    async with Tracing("test", processors=[SimpleSpanProcessor(spans)]) as tracing, Metrics("test") as metrics:
+        yield Scene(spans, tracing, metrics)
+
+
+def _raising(error: BaseException) -> Handler:
+    async def handler(_delivery: Delivery) -> Outcome:
+        raise error
+
+    return handler
+
+
+@pytest.mark.parametrize("outcome", [DONE, DUPLICATE, UNAVAILABLE], ids=lambda outcome: outcome.name)
+async def test_outcome_is_the_answer(scene: Scene, outcome: Outcome) -> None:
+    """What the handler says is passed on and counted under its word."""
+
+    async def handler(_delivery: Delivery) -> Outcome:
+        return outcome
+
+    with capture_logs() as logs:
+        assert await scene.consume(handler) is outcome
+    assert logs == []
+    labels = f'outcome="{outcome.name}",subscription="work-bulk",verdict="{outcome.verdict}"'
+    assert f"headrace_deliveries_total{{{labels}}} 1.0" in scene.metrics.text()
+    assert 'headrace_delivery_duration_seconds_count{subscription="work-bulk"} 1.0' in scene.metrics.text()
+
+
+@pytest.mark.parametrize(
+    ("error", "event", "level", "code"),
+    [
+        (DependencyUnavailable(), "delivery.failed", "warning", "DEPENDENCY_UNAVAILABLE"),
+        (PoolExhausted(), "delivery.failed", "warning", "POOL_EXHAUSTED"),
+        (InvalidRequest(code="MALFORMED_EVENT"), "delivery.refused_unrecorded", "error", "MALFORMED_EVENT"),
+        (AuthenticationError(), "delivery.refused_unrecorded", "error", "AUTHENTICATION_FAILED"),
+        (KeyError("?"), "delivery.failed", "error", "INTERNAL"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
+)
+async def test_exception_is_a_nack_logged_once(
+    scene: Scene, error: Exception, event: str, level: str, code: str
+) -> None:
+    """Whatever a handler raises means "not recorded": bring it again. It is said once, with its code."""
+    with capture_logs() as logs:
+        outcome = await scene.consume(_raising(error))
+    assert outcome.verdict is Verdict.NACK
+    [line] = logs
+    assert (line["event"], line["log_level"], line["error_code"]) == (event, level, code)
+    assert 'outcome="raised"' in scene.metrics.text()
+    [span] = scene.spans.get_finished_spans()
+    assert dict(span.attributes or {})["headrace.error_code"] == code
+
+
+async def test_cancellation_passes(scene: Scene) -> None:
+    """An interrupted delivery is no failure: it is neither counted nor logged here."""
+    with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
+        await scene.consume(_raising(asyncio.CancelledError()))
+    assert logs == []
+    assert "headrace_deliveries_total" not in scene.metrics.text()
+
+
+async def test_context_is_bound_for_the_handler_only(scene: Scene) -> None:
+    """Lines written by the handler carry the delivery's identity; nothing stays bound afterwards."""
+    bound: dict[str, object] = {}
+
+    async def handler(_delivery: Delivery) -> Outcome:
+        bound.update(get_contextvars())
+        return DONE
+
+    await scene.consume(handler)
+    assert bound == {"subscription": "work-bulk", "message_id": "m1", "delivery_attempt": 3}
+    assert get_contextvars() == {}
+
+
+async def test_span_goes_on_from_the_sender(scene: Scene) -> None:
+    """The handler runs in the trace that the message carries, and the payload stays out of it."""
+    seen: list[str | None] = []
+
+    async def handler(_delivery: Delivery) -> Outcome:
+        seen.append(scene.tracing.traceparent())
+        return DONE
+
+    await scene.consume(handler)
+    [span] = scene.spans.get_finished_spans()
+    assert seen[0] is not None
+    assert seen[0].startswith("00-0af7651916cd43dd8448eb211c80319c-")
+    assert dict(span.attributes or {})["headrace.outcome"] == "done"
+    assert "salaries" not in span.to_json()
