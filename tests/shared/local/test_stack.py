@@ -18,6 +18,7 @@ import pytest
 from shared.clock import SystemClock
 from shared.errors import ConfigurationError, DependencyUnavailable
 from shared.local.stack import LocalStack, running_environment
+from shared.pubsub.topics import subscription_path
 
 ROOT = Path(__file__).resolve().parents[3]
 DEADLINE_SECONDS = 20.0
@@ -75,6 +76,31 @@ async def test_the_environment_points_at_servers_that_answer(folder: Path) -> No
         with pytest.raises(ConfigurationError, match=rf"in use by process {os.getpid()}"):
             await LocalStack(folder / "data").__aenter__()
     assert running_environment(folder / "data") is None
+
+
+async def test_an_upload_rings_the_uploads_topic(folder: Path) -> None:
+    """What is put into the bucket arrives as an event on the subscription that ingest reads."""
+    async with LocalStack(folder / "data", durable=False) as stack, asyncio.timeout(DEADLINE_SECONDS):
+        async with (
+            aiohttp.ClientSession(stack.gcs.url, raise_for_status=True) as session,
+            session.post("/upload/storage/v1/b/uploads/o?uploadType=media&name=in%2Fa.txt", data=b"x"),
+        ):
+            pass
+        attributes = await first_message(stack, "uploads-ingest")
+    assert attributes["eventType"] == "OBJECT_FINALIZE"
+    assert (attributes["bucketId"], attributes["objectId"]) == ("uploads", "in/a.txt")
+
+
+async def first_message(stack: LocalStack, subscription: str) -> dict[str, str]:
+    """Pull over REST until there is a message; the caller sets the deadline."""
+    path = f"/v1/{subscription_path(stack.project, subscription)}:pull"
+    async with aiohttp.ClientSession(f"http://{stack.broker.address}", raise_for_status=True) as session:
+        while True:
+            async with session.post(path, json={"maxMessages": 1}) as answer:
+                received = (await answer.json()).get("receivedMessages")
+                if received:
+                    attributes: dict[str, str] = received[0]["message"]["attributes"]
+                    return attributes
 
 
 async def test_servers_that_die_come_back_under_their_addresses(folder: Path) -> None:
