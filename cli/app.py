@@ -202,7 +202,7 @@ def recover_run(
     """Repair now instead of at the next scheduled time, and say what was done."""
     from cli.commands import recover as command
 
-    session.run(command.run(look.console(), session.running_stack(data).recover, as_json=json))
+    raise typer.Exit(session.run(command.run(look.console(), session.running_stack(data).recover, as_json=json)))
 
 
 @recover_app.callback()

@@ -22,6 +22,7 @@ _ROWS_MAX = 20
 _BAR_NEEDS_COLUMNS = 72
 _KIND_NEEDS_COLUMNS = 52
 _NAME_CELLS = 34
+_WAITING = "waiting"
 
 
 @dataclass(slots=True)
@@ -78,7 +79,7 @@ class Board:
         width = min(_NAME_CELLS, max((len(row.name) for row in self.rows), default=0))
         for row in self.rows:
             now_said = _words(row)
-            if now_said != row.said:
+            if now_said not in (row.said, _WAITING):
                 row.said = now_said
                 took = f"  {self._took(row)}" if row.ended else ""
                 self._console.print(
@@ -131,7 +132,7 @@ def _words(row: Row) -> str:
     if row.unchanged:
         return "unchanged"
     if job is None:
-        return "waiting"
+        return _WAITING
     match job.status:
         case Status.FAILED:
             return job.error.code if job.error else "failed"

@@ -138,11 +138,11 @@ class Api:
 
 
 async def post_json(address: str, *, seconds: float) -> Mapping[str, Any]:
-    """Ask another service of ours to do its work now, and return what it says of it."""
+    """Ask another service of ours to do its work now, and return what it says of it, also of what it could not do."""
     timeout = aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.post(address) as response:
-            if response.status >= 400:
+            if response.status >= 400 and response.content_type != "application/json":
                 raise await _failure(response)
             answer: Mapping[str, Any] = await response.json()
             return answer

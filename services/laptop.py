@@ -28,7 +28,11 @@ from shared.settings import environment, load
 DRAIN_SECONDS = 2.0
 """At Ctrl-C somebody waits; a job that is cut short goes on at the next start where it stopped."""
 
-DEFAULT_ORGANIZATION_ID = "default"
+DEFAULTS = {"DEFAULT_ORGANIZATION_ID": "default", "RECOVER_EVERY_SECONDS": "60"}
+"""What a laptop has instead of a tenant and of a scheduler; the environment wins."""
+
+LOOPBACK = {"HTTP_HOST": "127.0.0.1", "PORT": "0"}
+"""Four services of one process cannot share a port, and none has anything to say to other machines."""
 
 
 @asynccontextmanager
@@ -54,7 +58,8 @@ async def everything(
         addresses = servers.environment()
         starting("schema")
         await migrate(addresses["DATABASE_URL"])
-        said = addresses | {"HTTP_HOST": "127.0.0.1", "PORT": "0", "DEFAULT_ORGANIZATION_ID": DEFAULT_ORGANIZATION_ID}
+        given = environment()
+        said = {name: value for name, value in DEFAULTS.items() if name not in given} | addresses | LOOPBACK
         async with AsyncExitStack() as stack:
             starting("ingest")
             await _run(build_ingest, IngestSettings, said, stack)

@@ -26,7 +26,7 @@ CORPUS = Path(__file__).resolve().parent.parent / "corpus"
 QUESTIONS = CORPUS / "questions.json"
 PREFIX = "demo/"
 _PASSAGES = 2
-_NOT_DOCUMENTS = {".json", ".py"}
+_NOT_DOCUMENTS = {"README.md", QUESTIONS.name}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ async def _show(console: Console, data_dir: Path, *, durable: bool, stay: bool) 
 
 def documents(corpus: Path) -> list[Path]:
     """Return the documents of the corpus."""
-    found = [path for path in sorted(corpus.iterdir()) if path.is_file() and path.suffix not in _NOT_DOCUMENTS]
+    found = [path for path in sorted(corpus.iterdir()) if path.is_file() and path.name not in _NOT_DOCUMENTS]
     if not found:
         raise ConfigurationError(f"there are no documents in {corpus}; get a complete copy of the repository")
     return found
@@ -116,7 +116,7 @@ async def _where(console: Console, stack: Address, api: Api, uploads: Sequence[U
                     "ledger",
                     f"{look.count(len(jobs), 'job')}: worked {look.duration(worked)}, waited {look.duration(waited)}",
                 ),
-                ("together", look.duration(seconds)),
+                ("took", look.duration(seconds)),
             ]
         )
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,24 +16,35 @@ from cli.client import post_json
 RUN_SECONDS = 600.0
 
 
-async def run(console: Console, recover_address: str, *, as_json: bool) -> None:
-    """Ask for a run and print its summary."""
+async def run(console: Console, recover_address: str, *, as_json: bool) -> int:
+    """Ask for a run that compares bucket and index too, and print its summary; return 1 when a duty failed."""
     with console.status("recovering…") if console.is_terminal else nullcontext():
-        summary = await post_json(f"{recover_address.rstrip('/')}/api/v1/cron/jobs", seconds=RUN_SECONDS)
+        summary = await post_json(f"{recover_address.rstrip('/')}/api/v1/cron/jobs?reconcile=1", seconds=RUN_SECONDS)
     if as_json:
         console.print(json.dumps(summary, indent=2), markup=False, soft_wrap=True)
-        return
-    counts = list(_counts(summary))
-    console.print(Text.assemble(("✓ ", "good"), "recovered" if any(value for _, value in counts) else "nothing to do"))
-    if counts:
-        console.print(look.facts([(name, str(value)) for name, value in counts]))
+    else:
+        _print(console, summary)
+    return 0 if summary.get("ok") else 1
 
 
-def _counts(summary: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Yield the numbers and words of a summary, nested ones with their path."""
-    for name, value in summary.items():
-        label = f"{prefix}{name}".replace("_", " ")
-        if isinstance(value, Mapping):
-            yield from _counts(value, f"{label}: ")
-        elif isinstance(value, int | float | str):
-            yield label, value
+def done_in(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a run did, duty by duty; duties with nothing to do are left out."""
+    found: list[tuple[str, str]] = []
+    for duty, counts in summary.get("duties", {}).items():
+        words = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in counts.items() if number)
+        if words:
+            found.append((duty.replace("_", " "), words))
+    return found
+
+
+def _print(console: Console, summary: Mapping[str, Any]) -> None:
+    done = done_in(summary)
+    took = look.duration(summary.get("duration_ms", 0) / 1000)
+    errors: Mapping[str, str] = summary.get("errors", {})
+    if errors:
+        console.print(Text.assemble(("✗ ", "bad"), f"not everything could be done, in {took}"))
+    else:
+        console.print(Text.assemble(("✓ ", "good"), f"{'recovered' if done else 'nothing to do'}, in {took}"))
+    rows: list[tuple[str, Text | str]] = [*done, *((duty, Text(code, style="failed")) for duty, code in errors.items())]
+    if rows:
+        console.print(look.facts(rows))

@@ -6,14 +6,18 @@ import re
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from cli.client import Api
 from services.api.schemas import Hit
 
-_PASSAGE_CHARACTERS = 360
+_PASSAGE_CHARACTERS = 420
+_LEAD_CHARACTERS = 60
+_LINE_CELLS = 100
+_INDENT = 3
+_EVERYWHERE = frozenset(
+    ["does", "from", "have", "into", "that", "their", "this", "what", "when", "where", "which", "will", "with", "your"]
+)
 
 
 async def run(
@@ -40,37 +44,58 @@ async def run(
 
 def print_hits(console: Console, hits: Sequence[Hit], query: str) -> None:
     """Print passages with file, place and score, best first."""
+    width = min(console.width, _LINE_CELLS)
     for rank, hit in enumerate(hits, start=1):
-        console.print(_heading(rank, hit))
-        console.print(Padding(_passage(hit.text, query), (0, 0, 0, 3)))
+        console.print(_heading(rank, hit, width))
+        for line in _passage(hit.text, query).wrap(console, max(20, width - _INDENT)):
+            line.rstrip()
+            console.print(Text(" " * _INDENT).append_text(line))
         if rank < len(hits):
             console.print()
 
 
-def _heading(rank: int, hit: Hit) -> Table:
-    line = Table.grid(expand=True)
-    line.add_column(overflow="ellipsis", no_wrap=True)
-    line.add_column(justify="right", no_wrap=True)
-    where = Text.assemble((f"{rank:>2} ", "minor"), (hit.name, "heading"), "  ", (hit.label, "address"))
-    line.add_row(where, Text(f" score {hit.score:.3f}", style="minor"))
-    return line
+def _heading(rank: int, hit: Hit, width: int) -> Text:
+    """Return rank, file and place, with the score at the end of the line if there is room."""
+    score = f"score {hit.score:.2f}"
+    line = Text.assemble((f"{rank:>2} ", "minor"), (hit.name, "heading"), "  ", (hit.label, "address"))
+    room = width - len(score) - 2
+    line.truncate(max(20, room), overflow="ellipsis", pad=True)
+    return line.append("  ").append(score, style="minor")
 
 
 def _passage(text: str, query: str) -> Text:
-    """Return the part of a passage around the words that were asked for, with these words marked."""
-    flat = " ".join(text.split())
-    words = [re.escape(word) for word in set(re.findall(r"\w{4,}", query))]
-    pattern = re.compile(rf"\b(?:{'|'.join(words)})\w*", re.IGNORECASE) if words else None
-    first = pattern.search(flat) if pattern else None
-    start = (
-        0 if first is None or first.end() < _PASSAGE_CHARACTERS else max(0, first.start() - _PASSAGE_CHARACTERS // 3)
-    )
+    """Return the part of a passage where most of the words stand that were asked for, with these words marked."""
+    flat = _readable(text)
+    words = {word.lower() for word in re.findall(r"\w{4,}", query)} - _EVERYWHERE
+    pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, words))})\w*", re.IGNORECASE) if words else None
+    found = [] if pattern is None else [(match.start(), match[0].lower()) for match in pattern.finditer(flat)]
+    start = _best_start(found, len(flat))
     end = start + _PASSAGE_CHARACTERS
     if start:
         start = flat.find(" ", start) + 1
     if end < len(flat):
-        end = flat.rfind(" ", start, end)
+        end = max(flat.rfind(" ", start, end), start + 1)
     shown = Text(("… " if start else "") + flat[start:end] + (" …" if end < len(flat) else ""))
     if pattern is not None:
         shown.highlight_regex(pattern, "bold")
     return shown
+
+
+def _best_start(found: Sequence[tuple[int, str]], length: int) -> int:
+    """Return where to begin so that the most different words are seen; the earliest such place."""
+    if length <= _PASSAGE_CHARACTERS:
+        return 0
+    best, most = 0, 0
+    for position, _ in found:
+        begin = max(0, min(position - _LEAD_CHARACTERS, length - _PASSAGE_CHARACTERS))
+        seen = len({word for at, word in found if begin <= at < begin + _PASSAGE_CHARACTERS - _LEAD_CHARACTERS})
+        if seen > most:
+            best, most = begin, seen
+    return best
+
+
+def _readable(text: str) -> str:
+    """Return a passage as one line, without the rules and escapes of its notation."""
+    without_rules = re.sub(r"\|(?:\s*:?-{3,}:?\s*\|)+", "|", text)
+    unescaped = re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", without_rules)
+    return re.sub(r"(?:\|\s*){2,}", "| ", " ".join(unescaped.split()))

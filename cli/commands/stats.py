@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +12,9 @@ from rich.text import Text
 
 from cli import look
 from cli.client import Api
+from cli.commands.recover import done_in
 from services.api.schemas import StatsView
+from shared.clock import SystemClock
 from shared.model.job import WORKING_STAGES, Status
 
 _BAR_CELLS = 24
@@ -24,10 +27,10 @@ async def run(console: Console, api_address: str, *, as_json: bool) -> None:
     if as_json:
         console.print(counts.model_dump_json(indent=2), markup=False, soft_wrap=True)
         return
-    print_stats(console, counts)
+    print_stats(console, counts, SystemClock().now())
 
 
-def print_stats(console: Console, counts: StatsView) -> None:
+def print_stats(console: Console, counts: StatsView, now: datetime) -> None:
     """Print counts in groups; groups with nothing in them are left out."""
     due = counts.oldest_due_seconds
     waiting = sum(counts.by_lane_pending.values())
@@ -39,7 +42,7 @@ def print_stats(console: Console, counts: StatsView) -> None:
                 ("waiting", f"{look.count(waiting, 'job')}" + (f" ({lanes})" if lanes else "")),
                 ("oldest due", "none is due" if due is None else f"for {look.duration(due)}"),
                 ("dead letters", _warned(counts.dead_letters_open)),
-                ("last recover run", _last_run(counts.last_recover_run)),
+                ("last recover run", _last_run(counts.last_recover_run, now)),
             ]
         )
     )
@@ -72,10 +75,11 @@ def _warned(number: int) -> Text:
     return Text(f"{number:,} open", style="failed") if number else Text("none open")
 
 
-def _last_run(summary: Mapping[str, Any] | None) -> str:
+def _last_run(summary: Mapping[str, Any] | None, now: datetime) -> str:
     if summary is None:
         return "none yet"
-    counted = [
-        f"{name.replace('_', ' ')} {value}" for name, value in summary.items() if isinstance(value, int) and value
-    ]
-    return ", ".join(counted) or "nothing to do"
+    started = summary.get("started_at")
+    when = look.ago(datetime.fromisoformat(started), now) if isinstance(started, str) else "at some time"
+    done = "; ".join(f"{duty}: {words}" for duty, words in done_in(summary)) or "nothing to do"
+    errors = ", ".join(f"{duty} failed" for duty in summary.get("errors", {}))
+    return f"{when}, {done}" + (f"; {errors}" if errors else "")

@@ -39,7 +39,6 @@ def test_without_a_terminal_each_change_is_one_line() -> None:
         "CORRUPT",
         "embedding 3/12",
         "completed",
-        "waiting",
         "unchanged",
     ]
     assert "\x1b" not in out.getvalue()

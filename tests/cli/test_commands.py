@@ -90,7 +90,7 @@ async def test_search_prints_passages_with_their_places(headrace: CommandLine) -
     ]
     code, out, _ = await headrace("search", "when does the intake gate open?")
     assert code == 0
-    assert re.search(r"1 acme/handbook\.pdf  page 3 +score 0\.900", out)
+    assert re.search(r"1 acme/handbook\.pdf  page 3 +score 0\.90", out)
     assert "The intake gate opens at dawn." in out
     assert " 2 x.md" in out
 
