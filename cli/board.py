@@ -59,7 +59,11 @@ class Board:
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live = Live(
-                console=self._console, get_renderable=self._render, refresh_per_second=8, vertical_overflow="crop"
+                console=self._console,
+                get_renderable=self._render,
+                refresh_per_second=8,
+                vertical_overflow="crop",
+                redirect_stderr=False,  # logs have their own way, which is not through this table
             )
             self._live.start()
         return self
@@ -92,10 +96,10 @@ class Board:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
         table.add_column(no_wrap=True)
         if width >= _KIND_NEEDS_COLUMNS:
-            table.add_column(style="minor", no_wrap=True)
+            table.add_column(style="minor", no_wrap=True, min_width=8)
         if width >= _BAR_NEEDS_COLUMNS:
             table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        table.add_column(no_wrap=True, overflow="ellipsis", min_width=15 if width >= _BAR_NEEDS_COLUMNS else None)
         table.add_column(justify="right", style="minor", no_wrap=True)
         name_cells = max(12, min(_NAME_CELLS, width - 50 if width >= _BAR_NEEDS_COLUMNS else width // 3))
         for row in shown:
@@ -123,7 +127,8 @@ class Board:
             return ""
         until = row.job.completed_at if row.job and row.job.completed_at and row.ended else self._clock.now()
         since = row.job.created_at if row.job else row.began_at
-        return look.duration((until - since).total_seconds())
+        seconds = (until - since).total_seconds()
+        return look.duration(seconds) if row.ended or seconds >= 1 else f"{max(0.0, seconds):.1f} s"
 
 
 def _words(row: Row) -> str:

@@ -16,7 +16,7 @@ _LEAD_CHARACTERS = 60
 _LINE_CELLS = 100
 _INDENT = 3
 _EVERYWHERE = frozenset(
-    ["does", "from", "have", "into", "that", "their", "this", "what", "when", "where", "which", "will", "with", "your"]
+    {"does", "from", "have", "into", "that", "their", "this", "what", "when", "where", "which", "will", "with", "your"}
 )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, redirect_stderr
 from pathlib import Path
 
 from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
 from rich.text import Text
 
 from cli import look
@@ -47,36 +50,54 @@ async def started(
     """Run everything for the block, and tell what starts and that it stopped. Logs go to the data directory."""
     clock = clock or SystemClock()
     began = clock.monotonic()
-    with _log_into(None if verbose else data_dir):
-        spinner = console.status("starting…")
-
-        def starting(what: str) -> None:
-            if console.is_terminal:
-                spinner.update(f"starting {what}…")
-            else:
-                console.print(f"starting {what}")
-
-        if console.is_terminal:
-            spinner.start()
-        try:
-            async with everything(data_dir, durable=durable, starting=starting) as stack:
-                spinner.stop()
-                took = look.duration(clock.monotonic() - began)
-                console.print(Text.assemble(("✓ ", "good"), f"running, after {took}"))
-                try:
-                    yield stack
-                finally:
-                    if console.is_terminal:
-                        spinner.update("stopping…")
-                        spinner.start()
-        finally:
-            spinner.stop()
+    with _log_into(None if verbose else data_dir), _telling(console, quiet=verbose) as tell:
+        async with everything(data_dir, durable=durable, starting=lambda what: tell(f"starting {what}")) as stack:
+            tell(None)
+            took = look.duration(clock.monotonic() - began)
+            console.print(Text.assemble(("✓ ", "good"), f"running, after {took}"))
+            try:
+                yield stack
+            finally:
+                tell("stopping")
+        tell(None)
+        console.print(Text.assemble(("✓ ", "good"), "stopped"))
 
 
 async def until_stopped(console: Console) -> None:
-    """Wait for Ctrl-C, which cancels us."""
+    """Return at Ctrl-C or SIGTERM, which are the way to end this; a second one does not wait for an orderly stop."""
+    stop = asyncio.Event()
+    task = asyncio.current_task()
+    assert task is not None
+
+    def end() -> None:
+        if stop.is_set():
+            task.cancel()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, end)
     console.print("Ctrl-C stops it.", style="minor")
-    await asyncio.Event().wait()
+    await stop.wait()
+
+
+@contextmanager
+def _telling(console: Console, *, quiet: bool) -> Iterator[Callable[[str | None], None]]:
+    """Lend what tells people what is going on: a spinner on a terminal, a line elsewhere; None means: it is done."""
+    if not console.is_terminal or quiet:
+        yield lambda what: console.print(what) if what is not None else None
+        return
+    spinner = Spinner("dots", style="processing")
+    with Live(console=console, transient=True, redirect_stderr=False, refresh_per_second=12) as live:
+
+        def tell(what: str | None) -> None:
+            spinner.update(text=f"{what}…")
+            live.update(spinner if what is not None else "")
+            if what is None:
+                live.stop()
+            elif not live.is_started:
+                live.start()
+
+        yield tell
 
 
 @contextmanager

@@ -113,6 +113,7 @@ async def put(
         console=console,
         disable=not console.is_terminal,
         transient=True,
+        redirect_stderr=False,
     ) as progress:
         files = progress.add_task("files", total=len(sources))
 
