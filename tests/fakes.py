@@ -1,4 +1,4 @@
-"""Small stand-ins for the outside, for tests that are about our own decisions. Servers are used wherever they matter."""
+"""Small stand-ins for the outside, for tests about our own decisions. Servers are used wherever they matter."""
 
 from __future__ import annotations
 

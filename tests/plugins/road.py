@@ -147,7 +147,7 @@ class Road:
     async def visible(self, name: str) -> list[str]:
         """Return the texts that are found of a file, in order."""
         found = await self.fetch(
-            "select c.text from documents d join chunks c on c.job_id = d.live_job_id where d.name = $1 order by ordinal",
+            "select text from documents d join chunks c on c.job_id = d.live_job_id where name = $1 order by ordinal",
             name,
         )
         return [row["text"] for row in found]

@@ -12,7 +12,7 @@ from shared.postgres.pool import Database, open_database
 
 
 async def test_pool_exhausted_within_its_bound(database_url: str) -> None:
-    """When all connections are held, a caller gets `PoolExhausted` after the bound, and one that waits less succeeds."""
+    """When all connections are held a caller gets `PoolExhausted` after the bound; one that waits less succeeds."""
     async with open_database(database_url, size=2, acquire_timeout_seconds=0.2) as database:
         release = asyncio.Event()
         held = asyncio.Semaphore(0)
@@ -83,7 +83,9 @@ async def _hold(database: Database, together: asyncio.Barrier) -> None:
         await together.wait()
 
 
-async def test_server_didnt_return_client_encoding_ten_thousand_events_through_a_pool_of_five(database_url: str) -> None:
+async def test_server_didnt_return_client_encoding_ten_thousand_events_through_a_pool_of_five(
+    database_url: str,
+) -> None:
     """Old fault: "server didn't return client encoding" when many events shared a few connections."""
     async with open_database(database_url, size=5, acquire_timeout_seconds=60) as database:
 
@@ -149,7 +151,7 @@ async def test_two_transactions_that_meet_are_a_conflict(database_url: str) -> N
 
 
 async def test_a_scope_sees_only_its_organization(database_url: str) -> None:
-    """Row-level security holds a tenant's transaction to its own rows, whatever the query says, and nobody can write."""
+    """Row-level security holds a tenant's transaction to its own rows, whatever the query says; it cannot write."""
     async with open_database(database_url, size=2) as database:
         async with database.transaction() as connection:
             for organization in ("mine", "theirs"):

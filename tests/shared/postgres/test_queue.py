@@ -249,7 +249,7 @@ async def test_a_stuck_job_is_rung_again_and_ringing_is_no_retry(road: Road) -> 
     road.bucket.put("a.txt", b"text")
     await road.notify("a.txt")
     rung_at = []
-    for minute in range(0, 80):
+    for minute in range(80):
         await road.shift_clock(minute * 60 + 1)
         if (await road.recover())["duties"]["ring_stuck"]["rung"]:
             rung_at.append(minute)

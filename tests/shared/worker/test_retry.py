@@ -1,0 +1,51 @@
+"""The policy about failed attempts, as a table."""
+
+import pytest
+
+from shared.errors import (
+    AuthenticationError,
+    DependencyUnavailable,
+    NotFound,
+    PoolExhausted,
+    RateLimitError,
+    RetryableError,
+    UnprocessableContent,
+    WorkerCrashed,
+)
+from shared.worker.retry import Again, Later, Over, RetryPolicy
+
+POLICY = RetryPolicy()
+
+
+@pytest.mark.parametrize(("attempts", "delay"), [(1, 60), (2, 300), (3, 900)])
+def test_waits_grow_with_the_attempts(attempts: int, delay: float) -> None:
+    """Before attempts 2, 3 and 4 a job waits one, five and fifteen minutes."""
+    decided = POLICY.after(DependencyUnavailable(), attempts=attempts, max_attempts=4)
+    assert decided == Again(decided.failure, delay)
+
+
+def test_the_last_attempt_is_the_end() -> None:
+    """After the bound there is no next attempt, and where the bound is higher the fifth waits an hour."""
+    assert isinstance(POLICY.after(DependencyUnavailable(), attempts=4, max_attempts=4), Over)
+    decided = POLICY.after(DependencyUnavailable(), attempts=4, max_attempts=5)
+    assert decided == Again(decided.failure, 3600)
+
+
+@pytest.mark.parametrize("error", [AuthenticationError(), NotFound(), UnprocessableContent(code="CORRUPT")])
+def test_what_cannot_succeed_is_not_tried_again(error: Exception) -> None:
+    """Refused credentials, missing things and unreadable files end at the first attempt."""
+    assert isinstance(POLICY.after(error, attempts=1, max_attempts=4), Over)
+
+
+@pytest.mark.parametrize("error", [PoolExhausted(), WorkerCrashed(), RetryableError(), ValueError("unknown")])
+def test_what_may_pass_is_tried_again(error: Exception) -> None:
+    """Temporary failures are, and so is everything unknown."""
+    assert isinstance(POLICY.after(error, attempts=1, max_attempts=4), Again)
+
+
+def test_a_wish_to_wait_longer_is_granted() -> None:
+    """Retry-After lengthens a wait and never shortens it; for a rate limit it is the wait."""
+    assert POLICY.after(RetryableError(retry_after_seconds=90), attempts=1, max_attempts=4).delay_seconds == 90
+    assert POLICY.after(RetryableError(retry_after_seconds=1), attempts=1, max_attempts=4).delay_seconds == 60
+    decided = POLICY.after(RateLimitError(retry_after_seconds=3), attempts=4, max_attempts=4)
+    assert decided == Later(decided.failure, 3)
