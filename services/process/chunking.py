@@ -118,9 +118,20 @@ class Chunker:
     def _prose(self, text: str, block: _Piece) -> Iterator[_Piece]:
         for start, end in _cut(text, block.start, block.end):
             for offset, part in self._splitter.chunk_indices(text[start:end]):
-                first, last = _trim(text, start + offset, start + offset + len(part))
-                if first < last:
-                    yield _Piece(first, last)
+                yield from self._within_budget(text, *_trim(text, start + offset, start + offset + len(part)))
+
+    def _within_budget(self, text: str, start: int, end: int) -> Iterator[_Piece]:
+        """Halve what the splitter made too large: with some tokenizers a part has more tokens than the whole."""
+        if start >= end:
+            return
+        if self._fits(text[start:end]) or end - start == 1:
+            yield _Piece(start, end)
+            return
+        middle = (start + end) // 2
+        near = sorted(range(start + 1, end), key=lambda place: abs(place - middle))
+        at = next((place for place in near if _is_boundary(text, place)), middle)
+        yield from self._within_budget(text, *_trim(text, start, at))
+        yield from self._within_budget(text, *_trim(text, at, end))
 
     def _rows(self, text: str, block: _Piece) -> Iterator[_Piece]:
         """Pack whole rows; all pieces but the first get the header, unless it would eat half of the budget."""

@@ -73,6 +73,39 @@ def test_the_same_segments_give_the_same_chunks_also_when_resumed(texts: list[st
     assert first + resumed == whole
 
 
+@given(text=st.text("aeb .\n", min_size=1, max_size=300))
+@settings(deadline=None, max_examples=100)
+def test_the_budget_holds_for_a_tokenizer_that_counts_oddly(text: str) -> None:
+    """A tokenizer for which a part may count more than the whole does not lead to a chunk that is too large."""
+
+    def odd(part: str) -> int:
+        return words(part) + (9 if part[-1:] == "e" else 0)
+
+    chunks = list(chunk([segment(text)], max_tokens=16, count_tokens=odd))
+    assert all(odd(c.text) <= 16 for c in chunks)
+    assert "".join("".join(c.text.split()) for c in chunks) == "".join(text.split())
+
+
+def test_offsets_go_on_from_where_the_segment_begins() -> None:
+    """The second segment of a long file is cited by its place in the file."""
+    later = segment("words here", kind=LocatorKind.TEXT, page=None, start_char=1_000, end_char=1_010)
+    (only,) = chunk([later], max_tokens=20, count_tokens=words)
+    assert only.locator.label == "characters 1000–1010"
+
+
+def test_a_header_that_is_only_repeated_is_not_in_the_range() -> None:
+    """Rows 202 to 211 under the header of row 1 are cited as these rows."""
+    rows = "\n".join(f"| turbine {number} | {number * 7} MW |" for number in range(202, 212))
+    text = "| name | value |\n| --- | --- |\n" + rows
+    sheet = segment(text, kind=LocatorKind.SHEET, sheet="Units", cells="A202:B211", page=None)
+    chunks = list(chunk([sheet], max_tokens=40, count_tokens=words))
+    assert chunks[0].locator.cells == "A202:B205"
+    assert "turbine 205" in chunks[0].text
+    assert "turbine 206" not in chunks[0].text
+    assert chunks[-1].locator.cells is not None
+    assert chunks[-1].locator.cells.endswith(":B211")
+
+
 def test_a_short_segment_is_one_chunk_and_segments_are_never_mixed() -> None:
     """Two short pages stay two chunks, each with its own page."""
     one, two = cut("A short page.", "  Another one.\n")

@@ -291,6 +291,30 @@ async def test_garbage_from_the_child_is_a_crash(tmp_path: Path, monkeypatch: py
             await read(broken, MANUAL)
 
 
+async def test_children_die_with_their_parent(tmp_path: Path) -> None:
+    """When the whole service is killed in the middle of a file, its children do not live on."""
+    code = (
+        "import asyncio, os, psutil, sys\n"
+        "from pathlib import Path\n"
+        "from services.process.extract.extractor import ChildExtractor\n"
+        "async def main():\n"
+        "    async with ChildExtractor(work_dir=Path(sys.argv[2])) as extractor:\n"
+        "        await anext(extractor.extract(Path(sys.argv[1]), media_type='application/pdf'))\n"
+        "        print(*[child.pid for child in psutil.Process().children()], flush=True)\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())\n"
+    )
+    root = Path(__file__).parents[4]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, str(MANUAL), str(tmp_path), cwd=root, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    orphans = [psutil.Process(int(pid)) for pid in output.split() if psutil.pid_exists(int(pid))]
+    assert len(output.split()) == 2
+    _, alive = await asyncio.to_thread(psutil.wait_procs, orphans, timeout=10)
+    assert alive == []
+
+
 async def test_the_child_sees_no_secrets(extractor: ChildExtractor, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parent's environment, with its keys and addresses, is not handed down."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
