@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine
+from typing import Any
 
 import grpc
 import structlog
@@ -24,7 +28,8 @@ from shared.telemetry.metrics import Metrics
 _log = structlog.get_logger(__name__)
 
 _BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
-_ANSWER_SECONDS = 1.5  # after the drain, for cancelled handlers to end and for the last acks to be sent
+_THREADS_SECONDS = 0.5  # for the library's threads to send the last acks and end; those that cannot are left behind:
+# while the broker cannot be reached they repeat an ack for a minute, or sit out a throttle of 10 s holding a lock
 _HEALTHY_SECONDS = 60.0  # a stream that lasted so long starts the backoff anew
 
 
@@ -45,11 +50,15 @@ class Puller:
         concurrency: int,
         emulator_host: str | None = None,
         prefetch: int = 0,
-        drain_seconds: float = 8.0,
+        drain_seconds: float = 7.0,
         slots: Slots | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Take `emulator_host` (host:port) to talk to a stand-in without credentials. Nothing is opened yet."""
+        """Take `emulator_host` (host:port) to talk to a stand-in without credentials. Nothing is opened yet.
+
+        Of the 10 s that Cloud Run leaves, `drain_seconds` are for handlers to finish; the next second is for those
+        that are cancelled to hand their work back, and the rest for closing and flushing.
+        """
         self._subscription, self._handler = subscription, handler
         self._path = subscription_path(project_id, subscription)
         self._metrics, self._emulator_host = metrics, emulator_host
@@ -116,17 +125,24 @@ class Puller:
                 await_callbacks_on_shutdown=True,
             )
             ended = asyncio.Event()
-            future.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
+            future.add_done_callback(lambda _: _tell(loop, ended))
             try:
                 await _first(ended, self._stopping)
             finally:
                 scheduler.start_no_more()
                 future.cancel()
-                await _certainly(ended, within_seconds=self._drain_seconds + _ANSWER_SECONDS)
+                await _certainly(self._end(scheduler, ended))
         finally:
             self._scheduler = None
-            await asyncio.to_thread(client.close)
+            closed = asyncio.Event()
+            threading.Thread(target=_close, args=(client, loop, closed), name="pull close", daemon=True).start()
+            await _certainly(_within(_THREADS_SECONDS, closed))
         return self._reason(future)
+
+    async def _end(self, scheduler: AsyncioScheduler, ended: asyncio.Event) -> None:
+        await scheduler.drain()
+        if not await _within(_THREADS_SECONDS, ended):
+            _log.warning("pull.abandoned", subscription=self._subscription)
 
     def _reason(self, future: StreamingPullFuture) -> HeadraceError | None:
         if self._stopping.is_set():
@@ -163,20 +179,34 @@ async def _first(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-async def _certainly(event: asyncio.Event, *, within_seconds: float) -> None:
-    """Wait for the event even if we are cancelled (again) meanwhile, and then pass the cancellation on.
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
 
-    After `within_seconds` the library's threads are left behind: while the broker cannot be reached they repeat an
-    ack for a minute, and closing their channel is what ends them.
-    """
+
+async def _certainly(work: Coroutine[Any, Any, object]) -> None:
+    """Wait for bounded work even if we are cancelled (again) meanwhile, and then pass the cancellation on."""
     cancelled: asyncio.CancelledError | None = None
-    waiting = asyncio.ensure_future(asyncio.wait_for(event.wait(), within_seconds))
-    while not waiting.done():
+    task = asyncio.ensure_future(work)
+    while not task.done():
         try:
-            await asyncio.wait((waiting,))
+            await asyncio.wait((task,))
         except asyncio.CancelledError as error:
             cancelled = error
-    if waiting.exception() is not None:
-        _log.warning("pull.abandoned", within_seconds=within_seconds)
+    task.result()
     if cancelled is not None:
         raise cancelled
+
+
+def _tell(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    """Set an event from a thread; threads that were left behind may find the loop gone."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(event.set)
+
+
+def _close(client: SubscriberClient, loop: asyncio.AbstractEventLoop, closed: asyncio.Event) -> None:
+    client.close()
+    _tell(loop, closed)

@@ -9,6 +9,7 @@ the broker waits for the ack deadline.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from shared.ports.broker import Delivery, Handler
 
 _log = structlog.get_logger(__name__)
 
+_STREAM_END_SECONDS = 1.0
 _CANCEL_SECONDS = 1.0  # for handlers to clean up once they are cancelled; afterwards their deliveries are nacked anyway
 
 
@@ -56,6 +58,8 @@ class AsyncioScheduler(Scheduler):
         self._tasks: dict[asyncio.Task[None], Received] = {}
         self._at_work: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._drain_task: asyncio.Task[None] | None = None
+        self._stream_ended = asyncio.Event()
 
     @property
     def queue(self) -> queue.Queue[Any]:
@@ -69,10 +73,24 @@ class AsyncioScheduler(Scheduler):
 
     def shutdown(self, await_msg_callbacks: bool = False) -> list[Received]:  # noqa: ARG002
         """Wait for the drain and return what was never started; called from a thread of the library, never the loop."""
-        asyncio.run_coroutine_threadsafe(self._drain(), self._loop).result()
+        if not self._loop.is_closed():
+            asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result()
         dropped = list(self._waiting)
         self._waiting.clear()
         return dropped
+
+    async def _shut_down(self) -> None:
+        self._stream_ended.set()
+        await self.drain()
+
+    async def drain(self) -> None:
+        """Let those at work finish within the time and end the others; afterwards every delivery has its answer.
+
+        The library and the puller both ask for it, and share one drain: the library may be stuck in its own shutdown.
+        """
+        if self._drain_task is None:
+            self._drain_task = self._loop.create_task(self._drain(), name=f"drain {self._subscription}")
+        await asyncio.shield(self._drain_task)
 
     def start_no_more(self) -> None:
         """Leave what waits where it is, from this moment on; called on the loop, before the stream is told to end."""
@@ -109,10 +127,14 @@ class AsyncioScheduler(Scheduler):
             _log.exception("delivery.unhandled", subscription=self._subscription)
             message.nack()
             return
+        if self._draining and not self._stream_ended.is_set():
+            # An ack makes room at the broker. Said while the stream still ends, it would be filled with messages that
+            # nobody here takes any more, and that stay leased to us until their deadline.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stream_ended.wait(), _STREAM_END_SECONDS)
         message.ack() if outcome.verdict is Verdict.ACK else message.nack()
 
     async def _drain(self) -> None:
-        """Let those at work finish within the time; end the others now. Afterwards every delivery has its answer."""
         self.start_no_more()
         for task in self._tasks.keys() - self._at_work:
             task.cancel()

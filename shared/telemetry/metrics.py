@@ -20,7 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from shared.telemetry.instruments import CATALOGUE, Instrument
 
 EXPORT_INTERVAL_MS = 30_000
-EXPORT_TIMEOUT_SECONDS = 2.0
+EXPORT_TIMEOUT_SECONDS = 1.0
 
 TEXT_CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -30,7 +30,7 @@ _Watchers = dict[object, tuple[Callable[[], float], dict[str, str]]]
 class Metrics:
     """Records the metrics of one service; safe to use from any task or thread.
 
-    An async context manager: leaving it sends what is left, for 2 s at most. The labels of a call must be exactly
+    An async context manager: leaving it sends what is left, for 1 s at most. The labels of a call must be exactly
     those that the instrument declares; others are a programming error.
     """
 
@@ -61,6 +61,10 @@ class Metrics:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Send what is left and end; to be called once, by who does not use the context manager."""
         await asyncio.to_thread(self._provider.shutdown)
 
     def add(self, instrument: Instrument, amount: int = 1, **labels: str) -> None:

@@ -28,11 +28,11 @@ Attribute = str | bool | int | float
 
 _W3C = TraceContextTextMapPropagator()
 _NOT_FAILURES = (Superseded, LeaseLost, asyncio.CancelledError)
-EXPORT_TIMEOUT_SECONDS = 2.0  # a collector that is away must not eat the grace time at shutdown
+EXPORT_TIMEOUT_SECONDS = 1.0  # a collector that is away must not eat the grace time at shutdown
 
 
 class Tracing:
-    """Makes the spans of one service. An async context manager: leaving it sends what is left, for 2 s at most."""
+    """Makes the spans of one service. An async context manager: leaving it sends what is left, for 1 s at most."""
 
     def __init__(
         self,
@@ -63,6 +63,10 @@ class Tracing:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Send what is left and end; to be called once, by who does not use the context manager."""
         await asyncio.to_thread(self._provider.shutdown)
 
     @contextmanager
