@@ -44,7 +44,7 @@ def _print(console: Console, summary: Mapping[str, Any]) -> None:
     if errors:
         console.print(Text.assemble(("✗ ", "bad"), f"not everything could be done, in {took}"))
     else:
-        console.print(Text.assemble(("✓ ", "good"), f"{'recovered' if done else 'nothing to do'}, in {took}"))
+        console.print(Text.assemble(("✓ ", "good"), f"done, in {took}"))
     rows: list[tuple[str, Text | str]] = [*done, *((duty, Text(code, style="failed")) for duty, code in errors.items())]
     if rows:
         console.print(look.facts(rows))

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from services.api.settings import is_loopback
 from shared.errors import AuthenticationError, InvalidRequest
+from shared.model.decision import UNKNOWN_ORGANIZATION
 from shared.model.job import Job
 from shared.ports.stores import Scope
 
@@ -78,6 +79,8 @@ class HeaderCallers:
         organization_id = _single(request, ORGANIZATION_HEADER) or self._default_organization_id
         if organization_id is None:
             raise AuthenticationError(f"The request names no organization: {ORGANIZATION_HEADER} is missing.")
+        if organization_id == UNKNOWN_ORGANIZATION:
+            raise InvalidRequest(f"{ORGANIZATION_HEADER}: this is the mark of files that nobody owns, no organization.")
         role = _single(request, ROLE_HEADER) or ("admin" if trusting else "member")
         if role not in {"admin", "member"}:
             raise InvalidRequest(f"{ROLE_HEADER} is 'admin' or 'member'.")

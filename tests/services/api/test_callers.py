@@ -59,9 +59,11 @@ async def test_our_own_page_may_ask(api: ApiUnderTest) -> None:
         assert answer.status == 200
 
 
-@pytest.mark.parametrize("headers", [{"X-Headrace-Role": "root"}, {"X-Headrace-Organization": "x" * 200}])
+@pytest.mark.parametrize(
+    "headers", [{"X-Headrace-Role": "root"}, {"X-Headrace-Organization": "x" * 200}, {"X-Headrace-Organization": "?"}]
+)
 async def test_strange_names_are_refused(api: ApiUnderTest, headers: dict[str, str]) -> None:
-    """An unknown role or an endless name is a bad request, not a guess."""
+    """An unknown role, an endless name or the mark of files without an owner is a bad request, not a guess."""
     async with api.session.get(api.url(LIST), headers=headers) as answer:
         assert answer.status == 400
 
