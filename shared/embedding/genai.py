@@ -49,8 +49,8 @@ class GeminiEmbedder:
         self,
         *,
         api_key: str | None = None,
-        project: str | None = None,
-        location: str | None = None,
+        project_id: str | None = None,
+        region: str | None = None,
         model: str = "gemini-embedding-001",
         dimensions: int = 768,
         batch_size: int = 32,
@@ -66,9 +66,9 @@ class GeminiEmbedder:
         """Nothing is opened before the context is entered.
 
         Args:
-            api_key: Key of the Gemini API; without it, `project` and `location` name Vertex AI.
-            project: Google Cloud project, used with the default credentials.
-            location: Region of Vertex AI.
+            api_key: Key of the Gemini API; without it, `project_id` and `region` name Vertex AI.
+            project_id: Google Cloud project, used with the default credentials.
+            region: Region of Vertex AI.
             model: Name of the embedding model.
             dimensions: Length of the vectors; they are normalised here, as the service does so only at full length.
             batch_size: Texts of one request at most.
@@ -81,9 +81,9 @@ class GeminiEmbedder:
             clock: What waits between tries.
             jitter: Spreads the waits, so that workers do not come back together.
         """
-        if not api_key and not project:
+        if not api_key and not project_id:
             raise ConfigurationError("Gemini needs GEMINI_API_KEY, or a project for Vertex AI.")
-        self._api_key, self._project, self._location = api_key, project, location
+        self._api_key, self._project_id, self._region = api_key, project_id, region
         self._model, self._dimensions, self._batch_size = model, dimensions, batch_size
         self._max_tokens, self._tries = max_tokens, max(1, min(tries, len(_WAITS_SECONDS) + 1))
         self._timeout_seconds, self._longest_wait_seconds = timeout_seconds, longest_wait_seconds
@@ -121,7 +121,7 @@ class GeminiEmbedder:
             self._client = genai.Client(vertexai=False, api_key=self._api_key, http_options=options)
         else:
             self._client = genai.Client(
-                vertexai=True, project=self._project, location=self._location, http_options=options
+                vertexai=True, project=self._project_id, location=self._region, http_options=options
             )
         return self
 

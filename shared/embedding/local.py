@@ -121,6 +121,9 @@ class LocalEmbedder:
         return Embeddings(vectors=vectors, tokens=sum(len(encoding.ids) for encoding in encodings), calls=1)
 
     def _load(self) -> None:
+        # From 1.31 on, the library reports its use to its maker over the network, and says so nowhere in Python. It
+        # looks at the environment when it is imported; its own switch comes too late for the first message.
+        os.putenv("ORT_DISABLE_TELEMETRY", "1")
         try:
             # Imported here because a service that embeds remotely does not install them; none of them is typed.
             onnxruntime: Any = importlib.import_module("onnxruntime")

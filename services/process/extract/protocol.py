@@ -16,8 +16,8 @@ from shared.model.document import Segment
 from shared.model.locator import Locator
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
-MAX_SEGMENT_CHARACTERS = 100_000
-"""Longer stretches are cut, so that a frame is small and the pipe's back-pressure means something."""
+MAX_SEGMENT_CHARACTERS = 32_000
+"""Longer stretches are cut, so that one is chunked in a moment and the pipe's back-pressure means something."""
 
 LENGTH_BYTES = 4
 _CODES = frozenset({"UNSUPPORTED_TYPE", "CORRUPT", "ENCRYPTED", "EMPTY", "NO_TEXT", "TOO_COMPLEX"})

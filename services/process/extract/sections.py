@@ -81,12 +81,26 @@ def sheet_sections(sheet: str, rows: Sequence[Sequence[str]], *, column: int, ro
     if not rows:
         return
     width = max(map(len, rows))
-    for start in range(1, max(2, len(rows)), ROWS_PER_SEGMENT):
-        part = rows[start : start + ROWS_PER_SEGMENT]
+    for start, end in _parts_of(rows):
         # The first part's range holds the header's row; the later parts only repeat it.
-        first, last = row + (start if start > 1 else 0), row + start + len(part) - 1
+        first, last = row + (start if start > 1 else 0), row + end - 1
         cells = f"{column_letters(column)}{first}:{column_letters(column + width - 1)}{last}" if row else None
-        yield Section(table_text([rows[0], *part]), Locator(kind=LocatorKind.SHEET, sheet=sheet, cells=cells))
+        yield Section(
+            table_text([rows[0], *rows[start:end]]), Locator(kind=LocatorKind.SHEET, sheet=sheet, cells=cells)
+        )
+
+
+def _parts_of(rows: Sequence[Sequence[str]]) -> Iterator[tuple[int, int]]:
+    """Cut the rows below the header, so that a part with its header is usually one segment."""
+    room = MAX_SEGMENT_CHARACTERS * 3 // 4 - sum(map(len, rows[0]))
+    start, used = 1, 0
+    for number in range(1, len(rows)):
+        size = sum(map(len, rows[number])) + 3 * len(rows[number])
+        if number > start and (number - start >= ROWS_PER_SEGMENT or used + size > room):
+            yield start, number
+            start, used = number, 0
+        used += size
+    yield start, len(rows)
 
 
 def column_letters(number: int) -> str:

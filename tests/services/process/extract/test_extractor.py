@@ -133,6 +133,16 @@ async def test_long_tables_come_in_parts_under_their_header(extractor: ChildExtr
     assert "| row 202 | 202 |" in segments[1].text
 
 
+async def test_wide_rows_come_in_shorter_parts(extractor: ChildExtractor, tmp_path: Path) -> None:
+    """Rows of a thousand characters do not lose their header, because fewer of them share a segment."""
+    path = tmp_path / "a.csv"
+    path.write_text("name,text\n" + "".join(f"row {number},{'word ' * 200}\n" for number in range(2, 102)))
+    segments = await read(extractor, path)
+    assert len(segments) > 3
+    assert all(s.text.startswith("| name | text |\n") for s in segments)
+    assert segments[1].text.splitlines()[2].startswith(f"| {'row ' + (segments[1].locator.cells or '')[1:3]} |")
+
+
 @pytest.mark.parametrize(
     "data", ["Grüße\nzwei".encode("latin-1"), "Grüße\nzwei".encode("utf-16"), "Grüße\nzwei\x00".encode("utf-8-sig")]
 )
