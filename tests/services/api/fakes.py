@@ -1,7 +1,5 @@
 """Small stand-ins for the ports that the api asks, and makers of jobs with sensible defaults."""
 
-# ruff: noqa: D102 - the ports say what these methods do
-
 from __future__ import annotations
 
 import asyncio
