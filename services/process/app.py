@@ -9,6 +9,7 @@ from services.process.document import IndexDocument
 from services.process.extract.extractor import ChildExtractor
 from services.process.handler import AnswerBell
 from services.process.settings import ProcessSettings
+from services.process.workspace import workspace
 from shared.clock import SystemClock
 from shared.model.job import JobType
 from shared.runtime import wiring
@@ -25,9 +26,12 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
     storage = await stack.enter_async_context(wiring.object_store(settings))
     publisher = await stack.enter_async_context(wiring.publisher(settings, metrics))
     embedder = await stack.enter_async_context(wiring.embedder(settings))
+    folder = stack.enter_context(workspace(settings.temp_dir))
     extractor = await stack.enter_async_context(
         ChildExtractor(
-            deadline_seconds=settings.extract_deadline_seconds, memory_limit_bytes=settings.extract_memory_bytes
+            deadline_seconds=settings.extract_deadline_seconds,
+            memory_limit_bytes=settings.extract_memory_bytes,
+            work_dir=folder,
         )
     )
     relay = wiring.relay(database, publisher, tracing)
@@ -44,7 +48,7 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         embedder=embedder,
         tracing=tracing,
         max_object_bytes=settings.max_object_bytes,
-        temp_dir=settings.temp_dir,
+        temp_dir=str(folder),
     )
     handler = AnswerBell(
         worker=settings.worker_name,
