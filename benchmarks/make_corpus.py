@@ -70,7 +70,7 @@ SIGN = [
     ("FLOOD ALARM IN THE VALLEY", 54),
     ("When the siren sounds three long tones:", 38),
     ("leave the river bank at once and meet at", 38),
-    ("the chapel on Mill Hill.", 38),
+    ("the chapel at Mill Hill.", 44),
     ("Flood line: call extension 7702", 46),
     ("Do not use the bridge at the saw mill.", 38),
 ]
