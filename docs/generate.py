@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+"""The reference pages that are made from the code: configuration.md and events.md.
+
+`python -m docs.generate` prints what differs and says so with its exit code; with `--write` it writes the pages. A test
+compares them too, so a setting, an event or a subscription cannot change without its page.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from annotated_types import BaseMetadata, Ge, Gt, Le, Lt, MaxLen, MinLen
+from pydantic import AliasChoices, SecretStr
+from pydantic.fields import FieldInfo
+
+from services.api.settings import ApiSettings
+from services.ingest.settings import IngestSettings
+from services.process.settings import ProcessSettings
+from services.recover.settings import RecoverSettings
+from shared.events.catalogue import CATALOGUE, DeadLettered, Event, StageChanged, WorkBell
+from shared.pubsub.topics import DEAD_LETTERS, PREFIX, REPLAY, STAGES, SUBSCRIPTIONS, TOPICS, UPLOADS, WORK
+from shared.settings import CommonSettings, ModelSettings, OwnerSettings
+
+FOLDER = Path(__file__).parent
+NOTE = "<!-- Made by `python -m docs.generate --write`; a test compares it with the code. -->\n"
+
+SERVICES: dict[str, type[CommonSettings]] = {
+    "ingest": IngestSettings,
+    "process": ProcessSettings,
+    "recover": RecoverSettings,
+    "api": ApiSettings,
+}
+GROUPS: tuple[tuple[str, type[CommonSettings]], ...] = (
+    ("Every service", CommonSettings),
+    ("Services that call models", ModelSettings),
+    ("Services that decide about objects", OwnerSettings),
+)
+
+SAID_ON: dict[type[Event], tuple[str, str]] = {
+    WorkBell: (WORK, "`lane`, for the filters of the two subscriptions"),
+    StageChanged: (STAGES, "`organization_id`, `status`, `stage`; the ordering key is the job's id"),
+    DeadLettered: (DEAD_LETTERS, "`dead_letter_id`, `code`"),
+}
+TOPIC_SAYS = {
+    UPLOADS: "Notifications of the bucket, as Cloud Storage sends them; read as hints.",
+    WORK: "Bells: a lane has work.",
+    STAGES: "Every committed move of every job, in order per job.",
+    DEAD_LETTERS: "What came to its end without success: jobs that failed, messages nobody could handle.",
+    REPLAY: "Requests to replay dead letters; reserved.",
+}
+
+
+def configuration() -> str:
+    """Return configuration.md."""
+    parts = [
+        "# Configuration\n",
+        NOTE,
+        "All settings are environment variables. Each service reads them once, at its start, and refuses to start",
+        "with one message that names every wrong or missing one. Secrets appear in no log and no error.\n",
+        "On a laptop `./headrace up` sets addresses itself; a `DATABASE_URL` of yours takes the place of the",
+        "embedded Postgres. Two variables belong to the command line: `HEADRACE_DATA` (the data directory, else",
+        "`.headrace`) and `HEADRACE_PYTHON` (the Python that `.venv` is made with).\n",
+    ]
+    for title, group in GROUPS:
+        users = [name for name, settings in SERVICES.items() if issubclass(settings, group)]
+        parts += [f"## {title}\n", *(() if len(users) == len(SERVICES) else (f"Read by {_and(users)}.\n",))]
+        parts += _settings_table(group)
+    for name, settings in SERVICES.items():
+        parts += [f"## The {name} service\n", *_settings_table(settings)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def events() -> str:
+    """Return events.md."""
+    parts = [
+        "# Events, topics and subscriptions\n",
+        NOTE,
+        "Bodies are JSON. Every event carries the attributes `event_type`, `event_version` and, where there is one,",
+        "`traceparent`. Consumers ignore fields they do not know; fields are only ever added, and a new",
+        "meaning is a new version. The JSON schemas stand in `shared/events/schemas/`. Delivery is at least once; the",
+        "broker may lose everything without losing work ([ADR 2](adr/0002-the-database-is-the-queue.md)).\n",
+        "## Events\n",
+    ]
+    for kind in CATALOGUE:
+        topic, attributes = SAID_ON[kind]
+        parts += [
+            f"### `{kind.TYPE}` version {kind.VERSION}\n",
+            f"{_sentences(kind)}\n",
+            f"Topic `{PREFIX}{topic}`; further attributes: {attributes}.\n",
+            "| field | type | |",
+            "|---|---|---|",
+            *(_event_field(name, field) for name, field in kind.model_fields.items()),
+            "",
+        ]
+    parts += [
+        "## Topics\n",
+        "| topic | what is said on it |",
+        "|---|---|",
+        *(f"| `{PREFIX}{topic}` | {TOPIC_SAYS[topic]} |" for topic in TOPICS),
+        "",
+        "## Subscriptions\n",
+        "`people`: for looking with `gcloud pubsub subscriptions pull`. `recover` does not take from its two yet;",
+        "until then what Pub/Sub itself gave up on stays there. After so many deliveries a message goes to the",
+        "dead-letter topic. Backoff is what Pub/Sub waits after a nack; the retries of a",
+        "*job* stand in the database and have their own times.\n",
+        "| subscription | topic | for | filter | ordered | ack deadline | deliveries | backoff | kept |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in SUBSCRIPTIONS:
+        cells = (
+            f"`{PREFIX}{entry.name}`",
+            f"`{PREFIX}{entry.topic}`",
+            entry.consumer,
+            f"`{entry.filter}`" if entry.filter else "",
+            "yes" if entry.ordering else "",
+            f"{entry.ack_deadline_seconds} s",
+            str(entry.max_delivery_attempts) if entry.max_delivery_attempts else "unbounded",
+            f"{entry.min_backoff_seconds} to {entry.max_backoff_seconds} s",
+            f"{entry.retention_seconds // 86_400} days",
+        )
+        parts.append(_row(*cells))
+    return "\n".join(parts).rstrip() + "\n"
+
+
+PAGES = {"configuration.md": configuration, "events.md": events}
+
+
+def _settings_table(settings: type[CommonSettings]) -> Iterator[str]:
+    yield "| variable | default | allowed | |"
+    yield "|---|---|---|---|"
+    for name in settings.__annotations__:
+        if name in settings.model_fields:
+            field = settings.model_fields[name]
+            yield _row(_variables(name, field), _default(field), _allowed(field), field.description or "")
+    yield ""
+
+
+def _variables(name: str, field: FieldInfo) -> str:
+    if isinstance(field.validation_alias, AliasChoices):
+        names = [str(choice) for choice in field.validation_alias.choices if str(choice).isupper()]
+        return " or ".join(f"`{choice}`" for choice in names)
+    return f"`{name.upper()}`"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "**required**"
+    if field.default_factory is not None:
+        return "made at the start"
+    if field.default is None:
+        return ""
+    value = field.default
+    return f"`{json.dumps(list(value)) if isinstance(value, tuple) else value}`"
+
+
+def _allowed(field: FieldInfo) -> str:
+    annotation = _without_none(field.annotation)
+    if annotation is SecretStr:
+        return "secret"
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(annotation))
+    kind = {int: "whole number", float: "number", str: "text", tuple: "JSON list"}.get(
+        get_origin(annotation) or annotation, str(annotation)
+    )
+    bounds = [bound for bound in map(_bound, field.metadata) if bound]
+    return " ".join((kind, _and(bounds))) if bounds else kind
+
+
+def _bound(constraint: BaseMetadata) -> str:
+    match constraint:
+        case Ge(ge=bound):
+            return f"≥ {_number(bound)}"
+        case Gt(gt=bound):
+            return f"> {_number(bound)}"
+        case Le(le=bound):
+            return f"≤ {_number(bound)}"
+        case Lt(lt=bound):
+            return f"< {_number(bound)}"
+        case MinLen(min_length=length):
+            return "not empty" if length == 1 else f"of {length} characters or more"
+        case MaxLen(max_length=length):
+            return f"of {length} characters at most"
+    return ""
+
+
+def _number(bound: Any) -> str:
+    return f"{bound:,}" if isinstance(bound, int) else str(bound)
+
+
+def _event_field(name: str, field: FieldInfo) -> str:
+    annotation = _without_none(field.annotation)
+    if get_origin(annotation) is Literal:
+        kind = ", ".join(f"`{choice}`" for choice in get_args(annotation))
+    else:
+        kind = {"UUID": "uuid", "datetime": "time, RFC 3339", "int": "integer", "str": "string", "bool": "boolean"}.get(
+            annotation.__name__, ", ".join(f"`{member}`" for member in getattr(annotation, "__members__", {}).values())
+        )
+    return _row(f"`{name}`", kind, "" if annotation is field.annotation else "or null")
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in {Union, UnionType}:
+        kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+        return kinds[0] if len(kinds) == 1 else annotation
+    return annotation
+
+
+def _sentences(kind: type) -> str:
+    return " ".join((kind.__doc__ or "").split())
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def main(arguments: list[str]) -> int:
+    """Compare, or write with `--write`; return 1 when a page differs."""
+    stale = [
+        name for name, make in PAGES.items() if not (FOLDER / name).exists() or (FOLDER / name).read_text() != make()
+    ]
+    if "--write" in arguments:
+        for name in stale:
+            (FOLDER / name).write_text(PAGES[name]())
+        return 0
+    for name in stale:
+        sys.stderr.write(f"docs/{name} is not what the code says; run: python -m docs.generate --write\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
