@@ -1,0 +1,94 @@
+"""The decision about one object, as a table of what is known and what is live."""
+
+import dataclasses
+from uuid import uuid4
+
+import pytest
+
+from shared.model.decision import UNKNOWN_ORGANIZATION, Adopt, Describe, Index, Nothing, Owner, Remove, decide
+from shared.model.document import Document, ObjectMetadata, ObjectRef
+
+REF = ObjectRef("uploads", "a.txt")
+OWNER = Owner(organization_id="acme")
+LIVE = ObjectMetadata(
+    ref=REF,
+    generation=5,
+    metageneration=1,
+    size_bytes=3,
+    crc32c="crc",
+    md5="md5",
+    content_type=None,
+    updated_at=None,
+    metadata={"k": "v"},
+)
+KNOWN = Document(
+    id=uuid4(),
+    ref=REF,
+    organization_id="acme",
+    user_id=None,
+    revision=1,
+    generation=5,
+    metageneration=1,
+    object_metadata={"k": "v"},
+    indexed_size_bytes=3,
+    indexed_crc32c="crc",
+    indexed_md5="md5",
+    live_job_id=uuid4(),
+    current_job_id=None,
+    current_job_status=None,
+    supersessions=0,
+    deleted_at=None,
+)
+
+
+def changed(**fields: object) -> ObjectMetadata:
+    """Return the live object with other facts."""
+    return dataclasses.replace(LIVE, **fields)
+
+
+def known(**fields: object) -> Document:
+    """Return the document with other facts."""
+    return dataclasses.replace(KNOWN, **fields)
+
+
+@pytest.mark.parametrize(
+    ("document", "live", "owner", "expected"),
+    [
+        (None, None, None, Nothing()),
+        (None, LIVE, OWNER, Index(LIVE, OWNER)),
+        (None, LIVE, None, Index(LIVE, None)),
+        (KNOWN, LIVE, OWNER, Nothing()),
+        (KNOWN, None, None, Remove()),
+        (known(generation=None), None, None, Nothing()),
+        (known(organization_id=UNKNOWN_ORGANIZATION), LIVE, OWNER, Index(LIVE, OWNER)),
+    ],
+)
+def test_decide(document: Document | None, live: ObjectMetadata | None, owner: Owner | None, expected: object) -> None:
+    """Each case of the table leads to its decision."""
+    assert decide(document, live, owner) == expected
+
+
+@pytest.mark.parametrize("generation", [1, 4, 6, 2**62])
+def test_another_generation_is_new_whether_its_number_is_smaller_or_greater(generation: int) -> None:
+    """Generations are compared for equality only."""
+    live = changed(generation=generation, md5="other")
+    assert decide(KNOWN, live, OWNER) == Index(live, OWNER)
+
+
+def test_the_same_bytes_are_adopted_only_if_they_are_indexed() -> None:
+    """Size and checksum must equal those of the visible chunks, and there must be visible chunks."""
+    again = changed(generation=6)
+    assert decide(KNOWN, again, OWNER) == Adopt(again, OWNER)
+    assert decide(known(live_job_id=None), again, OWNER) == Index(again, OWNER)
+    assert decide(known(indexed_size_bytes=4), again, OWNER) == Index(again, OWNER)
+    assert decide(known(indexed_md5="x"), again, OWNER) == Index(again, OWNER)
+    composed = changed(generation=6, md5=None)
+    assert decide(KNOWN, composed, OWNER) == Adopt(composed, OWNER)
+    unknown = changed(generation=6, md5=None, crc32c=None)
+    assert decide(KNOWN, unknown, OWNER) == Index(unknown, OWNER)
+
+
+def test_changed_metadata_is_described() -> None:
+    """A moved metageneration or other metadata of the same generation is recorded, not indexed again."""
+    for live in (changed(metageneration=2), changed(metadata={})):
+        assert decide(KNOWN, live, OWNER) == Describe(live, OWNER)
