@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from services.process.chunking import Chunker
-from shared.errors import LeaseLost, RetryableError, Superseded, UnprocessableContent
+from shared.errors import RetryableError, Superseded, UnprocessableContent
 from shared.model.document import Chunk, ObjectRef
 from shared.model.job import Job, Stage
 from shared.ports.models import Embedder, Extractor
@@ -130,7 +130,5 @@ class IndexDocument:
         """Report a stage; best effort, since the next commit moves it too. A report that fails is said, not raised."""
         try:
             await self._queue.enter(job.lease, stage)
-        except LeaseLost:
-            raise
         except RetryableError as error:
             _log.warning("job.stage_not_reported", stage=stage.value, error_code=error.code)
