@@ -28,8 +28,8 @@ from shared.telemetry.metrics import Metrics
 _log = structlog.get_logger(__name__)
 
 _BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
-_THREADS_SECONDS = 0.5  # for the library's threads to send the last acks and end; those that cannot are left behind:
-# while the broker cannot be reached they repeat an ack for a minute, or sit out a throttle of 10 s holding a lock
+_THREADS_SECONDS = 0.5
+_LEFT_BEHIND_SECONDS = 120.0
 _HEALTHY_SECONDS = 60.0  # a stream that lasted so long starts the backoff anew
 
 
@@ -116,33 +116,37 @@ class Puller:
             drain_seconds=self._drain_seconds,
             slots=self._slots,
         )
+        future = client.subscribe(
+            self._path,
+            callback=_never_called,
+            flow_control=FlowControl(max_messages=self._concurrency + self._prefetch),
+            scheduler=scheduler,  # type: ignore[arg-type]  # any Scheduler will do; the annotation is narrower
+            await_callbacks_on_shutdown=True,
+        )
+        ended = asyncio.Event()
+        future.add_done_callback(lambda _: _tell(loop, ended))
         try:
-            future = client.subscribe(
-                self._path,
-                callback=_never_called,
-                flow_control=FlowControl(max_messages=self._concurrency + self._prefetch),
-                scheduler=scheduler,  # type: ignore[arg-type]  # any Scheduler will do; the annotation is narrower
-                await_callbacks_on_shutdown=True,
-            )
-            ended = asyncio.Event()
-            future.add_done_callback(lambda _: _tell(loop, ended))
-            try:
-                await _first(ended, self._stopping)
-            finally:
-                scheduler.start_no_more()
-                future.cancel()
-                await _certainly(self._end(scheduler, ended))
+            await _first(ended, self._stopping)
         finally:
+            scheduler.start_no_more()
+            future.cancel()
             self._scheduler = None
-            closed = asyncio.Event()
-            threading.Thread(target=_close, args=(client, loop, closed), name="pull close", daemon=True).start()
-            await _certainly(_within(_THREADS_SECONDS, closed))
+            await _certainly(self._end(client, future, scheduler, ended))
         return self._reason(future)
 
-    async def _end(self, scheduler: AsyncioScheduler, ended: asyncio.Event) -> None:
+    async def _end(
+        self, client: SubscriberClient, future: StreamingPullFuture, scheduler: AsyncioScheduler, ended: asyncio.Event
+    ) -> None:
+        """Drain, then let the library's threads send the last acks and end; those that cannot are left behind.
+
+        While the broker cannot be reached they repeat an ack for a minute, or sit out a throttle holding a lock.
+        """
         await scheduler.drain()
-        if not await _within(_THREADS_SECONDS, ended):
+        if await _within(_THREADS_SECONDS, ended):
+            await asyncio.to_thread(client.close)
+        else:
             _log.warning("pull.abandoned", subscription=self._subscription)
+            threading.Thread(target=_close_behind, args=(client, future), name="pull close", daemon=True).start()
 
     def _reason(self, future: StreamingPullFuture) -> HeadraceError | None:
         if self._stopping.is_set():
@@ -207,6 +211,8 @@ def _tell(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
         loop.call_soon_threadsafe(event.set)
 
 
-def _close(client: SubscriberClient, loop: asyncio.AbstractEventLoop, closed: asyncio.Event) -> None:
+def _close_behind(client: SubscriberClient, future: StreamingPullFuture) -> None:
+    """Close a client once its threads have ended: on a closed channel they would end with stack traces instead."""
+    with contextlib.suppress(Exception):  # how the stream ended was reported when it did
+        future.result(timeout=_LEFT_BEHIND_SECONDS)
     client.close()
-    _tell(loop, closed)
