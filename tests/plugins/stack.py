@@ -76,6 +76,14 @@ class ServiceProcess:
         """Everything it has logged."""
         return self.child.log_path.read_text()
 
+    async def logs(self, event: str) -> None:
+        """Wait until it has logged an event."""
+
+        async def look() -> bool:
+            return event in self.log
+
+        await eventually(look)
+
     def family(self) -> list[psutil.Process]:
         """Return the process and all its descendants."""
         process = psutil.Process(self.pid)
@@ -231,7 +239,7 @@ async def new_site(database_url: str) -> AsyncIterator[Site]:
     """Start broker and bucket beside a fresh database. Must be entered on the main thread."""
     with TemporaryDirectory(prefix="headrace-tests-") as name:
         folder = Path(name)
-        folder.chmod(0o711)  # noqa: ASYNC240 - nothing else runs yet
+        folder.chmod(0o711)
         async with (
             LocalStack(folder / "data", durable=False, database_url=database_url) as servers,
             open_site(servers, folder) as site,
