@@ -100,8 +100,8 @@ class Board:
         if width >= _BAR_NEEDS_COLUMNS:
             table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis", min_width=15 if width >= _BAR_NEEDS_COLUMNS else None)
-        table.add_column(justify="right", style="minor", no_wrap=True)
-        name_cells = max(12, min(_NAME_CELLS, width - 50 if width >= _BAR_NEEDS_COLUMNS else width // 3))
+        table.add_column(justify="right", style="minor", no_wrap=True, min_width=6)
+        name_cells = max(12, min(_NAME_CELLS, width - 56 if width >= _BAR_NEEDS_COLUMNS else width // 3))
         for row in shown:
             state, stage = (row.job.status, row.job.processing_stage) if row.job else (Status.PENDING, Stage.PENDING)
             cells: list[Text | str] = [look.shortened(row.name, name_cells)]

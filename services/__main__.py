@@ -9,6 +9,7 @@ from pathlib import Path
 
 from services.laptop import everything
 from shared.errors import HeadraceError
+from shared.settings import environment
 from shared.telemetry.logs import configure_logs
 
 
@@ -17,7 +18,7 @@ async def run_all(data_dir: Path) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with everything(data_dir):
+    async with everything(data_dir, database_url=environment().get("DATABASE_URL")):
         await stop.wait()
 
 

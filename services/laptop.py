@@ -37,12 +37,17 @@ LOOPBACK = {"HTTP_HOST": "127.0.0.1", "PORT": "0"}
 
 @asynccontextmanager
 async def everything(
-    data_dir: Path, *, durable: bool = True, starting: Callable[[str], None] = lambda _: None
+    data_dir: Path,
+    *,
+    durable: bool = True,
+    database_url: str | None = None,
+    starting: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Address]:
     """Run it all for the length of the block; yields where it is, which other processes find in the data directory.
 
     Must be entered on the main thread. `starting` is told what is started next, in words for people. `durable=False`
-    gives up crash safety of the database for speed, for data that is thrown away.
+    gives up crash safety of the database for speed, for data that is thrown away. With a `database_url` no Postgres is
+    started: that one is used.
 
     Raises:
         ConfigurationError: the directory is in use by another process, or a setting is wrong.
@@ -52,7 +57,7 @@ async def everything(
     async with LocalStack(
         data_dir,
         durable=durable,
-        database_url=environment().get("DATABASE_URL"),
+        database_url=database_url,
         k_service=environment().get("K_SERVICE"),
     ) as servers:
         addresses = servers.environment()

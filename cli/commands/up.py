@@ -17,6 +17,7 @@ from cli import look
 from services.address import Address
 from services.laptop import everything
 from shared.clock import Clock, SystemClock
+from shared.settings import environment
 from shared.telemetry.logs import configure_logs
 
 LOG_NAME = "headrace.log"
@@ -24,7 +25,8 @@ LOG_NAME = "headrace.log"
 
 async def run(console: Console, data_dir: Path, *, verbose: bool) -> None:
     """Start, say where everything is, and stay."""
-    async with started(console, data_dir, verbose=verbose) as stack:
+    database_url = environment().get("DATABASE_URL")  # one that is given is used; the demo leaves it alone
+    async with started(console, data_dir, database_url=database_url, verbose=verbose) as stack:
         console.print(
             look.facts(
                 [
@@ -45,13 +47,21 @@ async def run(console: Console, data_dir: Path, *, verbose: bool) -> None:
 
 @asynccontextmanager
 async def started(
-    console: Console, data_dir: Path, *, durable: bool = True, verbose: bool = False, clock: Clock | None = None
+    console: Console,
+    data_dir: Path,
+    *,
+    durable: bool = True,
+    database_url: str | None = None,
+    verbose: bool = False,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Address]:
     """Run everything for the block, and tell what starts and that it stopped. Logs go to the data directory."""
     clock = clock or SystemClock()
     began = clock.monotonic()
     with _log_into(None if verbose else data_dir), _telling(console, quiet=verbose) as tell:
-        async with everything(data_dir, durable=durable, starting=lambda what: tell(f"starting {what}")) as stack:
+        async with everything(
+            data_dir, durable=durable, database_url=database_url, starting=lambda what: tell(f"starting {what}")
+        ) as stack:
             tell(None)
             took = look.duration(clock.monotonic() - began)
             console.print(Text.assemble(("✓ ", "good"), f"running, after {took}"))
