@@ -6,7 +6,9 @@ vector in the space is never sent to the model again. At most the batch in hand 
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +93,16 @@ class IndexDocument:
         )
         batch: list[Chunk] = []
         total = int(checkpoint.get("chunks", 0))
-        async for segment in self._extractor.extract(path, media_type=media_type, start=segments):
-            batch += chunker.feed(segment)
-            segments = segment.index + 1
-            if len(batch) >= CHUNKS_PER_BATCH:
-                total += len(batch)
-                await self._queue.add_chunks(job.lease, batch, checkpoint={"segments": segments, "chunks": total})
-                batch = []
+        # Closed at once when the loop is left early: an abandoned generator would keep its child process.
+        async with aclosing(self._extractor.extract(path, media_type=media_type, start=segments)) as found:
+            async for segment in found:
+                # In a thread: tokenizing a long segment would hold the loop, and with it the heartbeats.
+                batch += await asyncio.to_thread(chunker.feed, segment)
+                segments = segment.index + 1
+                if len(batch) >= CHUNKS_PER_BATCH:
+                    total += len(batch)
+                    await self._queue.add_chunks(job.lease, batch, checkpoint={"segments": segments, "chunks": total})
+                    batch = []
         batch += chunker.finish()
         total += len(batch)
         if total == 0:

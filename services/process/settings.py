@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from shared.model.media import MAX_FILE_BYTES
 from shared.settings import ModelSettings, OwnerSettings
 
 
@@ -15,7 +16,7 @@ class ProcessSettings(ModelSettings, OwnerSettings):
     process_concurrency: int = Field(
         4, ge=2, le=100, description="Jobs worked on at once; one slot is always kept for the interactive lane"
     )
-    max_object_bytes: int = Field(500 * 1024 * 1024, ge=1, description="Larger files are refused before download")
+    max_object_bytes: int = Field(MAX_FILE_BYTES, ge=1, description="Larger files are refused before download")
     max_defer_hours: int = Field(24, ge=1, le=240, description="How long a rate-limited job may wait in all")
     on_failed_overwrite: Literal["withdraw", "keep"] = Field(
         "withdraw", description="Whether the old version stays searchable when the new one cannot be indexed"

@@ -1,6 +1,6 @@
 """What turns files into text and text into vectors."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -60,13 +60,14 @@ class Extractor(Protocol):
     Whatever the file does to the child, the caller gets segments or one error, and no process or file stays behind.
     """
 
-    def extract(self, path: Path, *, media_type: str, start: int = 0) -> AsyncIterator[Segment]:
+    def extract(self, path: Path, *, media_type: str, start: int = 0) -> AsyncGenerator[Segment, None]:
         """Yield the segments of a file in reading order, from index `start` on.
 
-        The same bytes give the same segments, so that a successor can go on where a killed worker stopped.
+        The same bytes give the same segments, so that a successor can go on where a killed worker stopped. Close the
+        generator when leaving it early: the child lives as long as it.
 
         Raises:
-            UnprocessableContent: `UNSUPPORTED_TYPE`, `CORRUPT`, `ENCRYPTED`, `EMPTY`, `TOO_COMPLEX` (limits reached).
+            UnprocessableContent: `UNSUPPORTED_TYPE`, `CORRUPT`, `ENCRYPTED`, `EMPTY`, `NO_TEXT`, `TOO_COMPLEX`.
             WorkerCrashed: the child died for a reason that is not the file's.
         """
         ...
@@ -75,6 +76,6 @@ class Extractor(Protocol):
         """Return the media type by the bytes; the name only decides between kinds of text.
 
         Raises:
-            UnprocessableContent: `UNSUPPORTED_TYPE` or `EMPTY`.
+            UnprocessableContent: `UNSUPPORTED_TYPE`, `EMPTY`, or what can be seen at once: `CORRUPT`, `ENCRYPTED`.
         """
         ...

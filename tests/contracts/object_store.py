@@ -1,4 +1,3 @@
-# ruff: noqa: ASYNC240 - looking at a temporary folder blocks nobody
 """What every `ObjectStore` promises. A subclass gives `store`, and a `bucket` that exists and is empty."""
 
 import asyncio

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -78,7 +78,7 @@ class ChildExtractor:
         """Return the media type by the bytes; see `sniffing.sniff`."""
         return sniffing.sniff(path, name=name)
 
-    async def extract(self, path: Path, *, media_type: str, start: int = 0) -> AsyncIterator[Segment]:
+    async def extract(self, path: Path, *, media_type: str, start: int = 0) -> AsyncGenerator[Segment, None]:
         """Yield the segments of a file in reading order, from index `start` on.
 
         Close the iterator when leaving early (`contextlib.aclosing`), so that the child ends at that moment and not
