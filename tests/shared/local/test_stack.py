@@ -155,7 +155,7 @@ async def test_a_given_database_is_used_instead(folder: Path, empty_database_url
     """With a database of one's own no Postgres is started."""
     async with LocalStack(folder / "data", database_url=empty_database_url) as stack:
         assert stack.environment()["DATABASE_URL"] == empty_database_url
-    assert not os.path.exists(folder / "data" / "postgres")  # noqa: PTH110, ASYNC240
+    assert not os.path.exists(folder / "data" / "postgres")  # noqa: PTH110
 
 
 def test_it_does_not_run_in_the_cloud(tmp_path: Path) -> None:

@@ -1,4 +1,3 @@
-# ruff: noqa: ASYNC240 - looking at a temporary folder blocks nobody
 """The one adapter, on the real client and a real server; its errors, on a server that misbehaves."""
 
 import asyncio
