@@ -319,7 +319,10 @@ async def test_children_die_with_their_parent(tmp_path: Path) -> None:
         sys.executable, "-c", code, str(MANUAL), str(tmp_path), cwd=root, stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
-    orphans = [psutil.Process(int(pid)) for pid in output.split() if psutil.pid_exists(int(pid))]
+    orphans = []
+    for pid in output.split():
+        with contextlib.suppress(psutil.NoSuchProcess):  # gone already
+            orphans.append(psutil.Process(int(pid)))
     assert len(output.split()) == 2
     _, alive = await asyncio.to_thread(psutil.wait_procs, orphans, timeout=10)
     assert alive == []
