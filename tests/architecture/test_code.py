@@ -39,7 +39,7 @@ def test_every_test_says_what_it_shows() -> None:
 
 
 def test_no_test_sleeps() -> None:
-    """Tests wait for a signal or move the clock; `asyncio.sleep(0)` only lets others have their turn."""
+    """Tests wait for a signal or move the clock; giving others a turn (zero seconds) is not waiting."""
     assert [
         shown(path, node.lineno)
         for path in python_files("tests")
