@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -63,3 +63,25 @@ async def blockade(site: Site, table: str, event: str, condition: str) -> AsyncI
             await connection.execute("select pg_advisory_unlock_all()")
             await connection.execute(f"drop trigger blockade on {table}")
             await connection.execute("drop function blockade()")
+
+
+@asynccontextmanager
+async def counting(site: Site, table: str) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """Count the rows that anybody tries to insert into `table`, those that are there already and are not stored too."""
+    async with site.connection() as connection:
+        # A sequence, because it counts what is rolled back as well.
+        await connection.execute(f"create sequence tried_{table} minvalue 0 start 0")
+        await connection.execute(f"select nextval('tried_{table}')")
+        await connection.execute(
+            f"create function count_{table}() returns trigger language plpgsql as $$ begin "
+            f"perform nextval('tried_{table}'); return new; end $$"
+        )
+        await connection.execute(
+            f"create trigger counting before insert on {table} for each row execute function count_{table}()"
+        )
+
+    async def tried() -> int:
+        count: int = await site.value(f"select last_value from tried_{table}")
+        return count
+
+    yield tried
