@@ -24,6 +24,7 @@ async def build(settings: IngestSettings, stack: AsyncExitStack) -> Service:
         synchroniser=wiring.synchroniser(settings, database, storage, tracing),
         dead_letters=wiring.dead_letters(database),
         relay=relay,
+        metrics=metrics,
     )
     puller = wiring.puller(
         settings,

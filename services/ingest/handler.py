@@ -10,6 +10,8 @@ from shared.model.decision import Nothing
 from shared.model.outcome import DONE, DUPLICATE, REFUSED, Outcome
 from shared.ports.broker import Delivery
 from shared.ports.stores import DeadLetterStore, Failure
+from shared.telemetry.instruments import DEAD_LETTERS
+from shared.telemetry.metrics import Metrics
 from shared.worker.relay import Relay
 from shared.worker.sync import Synchroniser
 
@@ -19,9 +21,17 @@ _log = structlog.get_logger(__name__)
 class IngestNotification:
     """Bring the object that a notification hints at in step with the bucket."""
 
-    def __init__(self, *, bucket: str, synchroniser: Synchroniser, dead_letters: DeadLetterStore, relay: Relay) -> None:
+    def __init__(
+        self,
+        *,
+        bucket: str,
+        synchroniser: Synchroniser,
+        dead_letters: DeadLetterStore,
+        relay: Relay,
+        metrics: Metrics,
+    ) -> None:
         """Take the ports, and the only bucket whose notifications are believed."""
-        self._bucket = bucket
+        self._bucket, self._metrics = bucket, metrics
         self._synchroniser, self._dead_letters, self._relay = synchroniser, dead_letters, relay
 
     async def __call__(self, delivery: Delivery) -> Outcome:
@@ -46,5 +56,6 @@ class IngestNotification:
             attributes=delivery.attributes,
             failure=Failure(code=error.code, message=error.message),
         )
+        self._metrics.add(DEAD_LETTERS, origin="message", event="created")
         _log.warning("notification.refused", error_code=error.code, error=error.message, dead_letter_id=str(letter))
         return REFUSED

@@ -25,7 +25,7 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
     database = await stack.enter_async_context(wiring.database(settings, metrics))
     storage = await stack.enter_async_context(wiring.object_store(settings))
     publisher = await stack.enter_async_context(wiring.publisher(settings, metrics))
-    embedder = await stack.enter_async_context(wiring.embedder(settings))
+    embedder = await stack.enter_async_context(wiring.embedder(settings, metrics))
     folder = stack.enter_context(workspace(settings.temp_dir))
     extractor = await stack.enter_async_context(
         ChildExtractor(
@@ -47,6 +47,8 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         extractor=extractor,
         embedder=embedder,
         tracing=tracing,
+        metrics=metrics,
+        clock=SystemClock(),
         max_object_bytes=settings.max_object_bytes,
         temp_dir=str(folder),
     )

@@ -8,24 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from contextlib import aclosing
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from services.process.chunking import Chunker
+from shared.clock import Clock
 from shared.errors import RetryableError, Superseded, UnprocessableContent
 from shared.model.document import Chunk, ObjectRef
 from shared.model.job import Job, Stage
 from shared.ports.models import Embedder, Extractor
 from shared.ports.storage import ObjectStore
 from shared.ports.stores import WorkQueue
+from shared.telemetry.instruments import STAGE_SECONDS
+from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 
 _log = structlog.get_logger(__name__)
 
 CHUNKS_PER_BATCH = 64
+_SPANS = {
+    Stage.DOWNLOADING: "download",
+    Stage.PROCESSING: "extract",
+    Stage.EMBEDDING: "embed",
+    Stage.STORING: "store",
+}
+
 TEXTS_PER_LOOK = 1024
 """How many texts without a vector are fetched at once; they are embedded and committed in the model's batches."""
 
@@ -41,12 +52,14 @@ class IndexDocument:
         extractor: Extractor,
         embedder: Embedder,
         tracing: Tracing,
+        metrics: Metrics,
+        clock: Clock,
         max_object_bytes: int,
         temp_dir: str | None = None,
     ) -> None:
         """Take the ports and the bound on a file's size."""
         self._queue, self._storage, self._extractor, self._embedder = queue, storage, extractor, embedder
-        self._tracing = tracing
+        self._tracing, self._metrics, self._clock = tracing, metrics, clock
         self._max_object_bytes, self._temp_dir = max_object_bytes, temp_dir
 
     async def __call__(self, job: Job) -> None:
@@ -58,7 +71,7 @@ class IndexDocument:
                 await self._read(job, Path(folder) / "object", checkpoint)
         embedded = await self._embed(job)
         await self._enter(job, Stage.STORING)
-        with self._tracing.span("store"):
+        with self._timed(Stage.STORING):
             await self._queue.complete(job.lease, self._embedder.space, result={"embedded_texts": embedded})
 
     async def _read(self, job: Job, path: Path, checkpoint: dict[str, Any]) -> None:
@@ -67,7 +80,7 @@ class IndexDocument:
         assert job.name is not None
         assert job.generation is not None
         ref = ObjectRef(job.bucket, job.name)
-        with self._tracing.span("download"):
+        with self._timed(Stage.DOWNLOADING):
             try:
                 downloaded = await self._storage.download(ref, job.generation, path, limit_bytes=self._max_object_bytes)
             except Superseded:
@@ -76,7 +89,7 @@ class IndexDocument:
             media_type = self._extractor.sniff(path, name=job.name)
             await self._queue.describe(job.lease, media_type=media_type, content_sha256=downloaded.sha256)
         await self._enter(job, Stage.PROCESSING)
-        with self._tracing.span("extract", attributes={"headrace.media_type": media_type}):
+        with self._timed(Stage.PROCESSING, {"headrace.media_type": media_type}):
             await self._extract(job, path, media_type, checkpoint)
 
     async def _check_that_it_is_gone(self, ref: ObjectRef, generation: int) -> None:
@@ -116,7 +129,7 @@ class IndexDocument:
         await self._enter(job, Stage.EMBEDDING)
         space, size = self._embedder.space, self._embedder.batch_size
         sent = 0
-        with self._tracing.span("embed", attributes={"headrace.space": space.key}):
+        with self._timed(Stage.EMBEDDING, {"headrace.space": space.key}):
             while missing := await self._queue.unembedded(job.lease, space, limit=TEXTS_PER_LOOK):
                 for start in range(0, len(missing), size):
                     batch = missing[start : start + size]
@@ -130,6 +143,14 @@ class IndexDocument:
                     )
                     sent += len(batch)
         return sent
+
+    @contextmanager
+    def _timed(self, stage: Stage, attributes: Mapping[str, str] | None = None) -> Iterator[None]:
+        """Show the work of a stage as a span, and how long it took as a metric."""
+        started = self._clock.monotonic()
+        with self._tracing.span(_SPANS[stage], attributes=attributes):
+            yield
+        self._metrics.record(STAGE_SECONDS, self._clock.monotonic() - started, stage=stage.value)
 
     async def _enter(self, job: Job, stage: Stage) -> None:
         """Report a stage; best effort, since the next commit moves it too. A report that fails is said, not raised."""

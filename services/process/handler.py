@@ -22,7 +22,7 @@ from shared.model.job import Job, JobType
 from shared.model.outcome import DONE, NOTHING_DUE, RECORDED, REFUSED, Outcome, Verdict
 from shared.ports.broker import Delivery
 from shared.ports.stores import DeadLetterStore, Failure, WorkQueue
-from shared.telemetry.instruments import JOB_FAILURES, JOBS, QUEUE_WAIT_SECONDS, RETRIES
+from shared.telemetry.instruments import DEAD_LETTERS, JOB_FAILURES, JOBS, QUEUE_WAIT_SECONDS, RETRIES
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 from shared.worker.lease import under_lease
@@ -148,6 +148,7 @@ class AnswerBell:
                     return RETRYING
                 case Later(reason) | Over(reason):
                     await self._queue.fail(job.lease, reason)
+                    self._metrics.add(DEAD_LETTERS, origin="job", event="created")
         except LeaseLost:
             return LEASE_LOST
         return RECORDED
@@ -181,5 +182,6 @@ class AnswerBell:
             attributes=delivery.attributes,
             failure=Failure(code=error.code, message=error.message),
         )
+        self._metrics.add(DEAD_LETTERS, origin="message", event="created")
         _log.warning("bell.refused", error_code=error.code)
         return REFUSED

@@ -31,6 +31,7 @@ async def recover_run(settings: RecoverSettings, stack: AsyncExitStack) -> tuple
         metrics=metrics,
         clock=SystemClock(),
     )
+    stack.enter_context(run.gauges.shown(metrics))
     return run, Service(name="recover", ready=[Ping("database", database.ping)], metrics=metrics)
 
 

@@ -15,6 +15,7 @@ import structlog
 
 from services.recover.budget import Budget
 from services.recover.duties import publish, queue, reconcile
+from services.recover.gauges import Gauges
 from services.recover.settings import RecoverSettings
 from shared.clock import Clock
 from shared.errors import HeadraceError, RetryableError, code_of
@@ -49,7 +50,8 @@ class RecoverRun:
         metrics: Metrics,
         clock: Clock,
     ) -> None:
-        """Take the ports."""
+        """Take the ports. `gauges` hold what the last run saw."""
+        self.gauges = Gauges()
         self._settings, self._store, self._clock = settings, store, clock
         self._tracing, self._metrics = tracing, metrics
         size = settings.batch_size
@@ -80,6 +82,7 @@ class RecoverRun:
                 todo["publish"] = self._publish
                 for name, duty in todo.items():
                     await self._do(name, duty, budget, duties, errors)
+                await self._look(errors)
         summary: dict[str, Any] = {
             "ok": not errors,
             "started_at": started_at.isoformat(),
@@ -127,6 +130,12 @@ class RecoverRun:
         for outcome, count in counts.items():
             if count:
                 self._metrics.add(RECOVER_ACTIONS, count, duty=name, outcome=outcome)
+
+    async def _look(self, errors: dict[str, str]) -> None:
+        try:
+            self.gauges.latest = await self._store.figures()
+        except HeadraceError as error:
+            errors["figures"] = error.code
 
     async def _keep(self, started_at: Any, summary: dict[str, Any], errors: dict[str, str]) -> None:
         if "database" in errors:

@@ -161,6 +161,15 @@ class RescueReport:
     failed: int = 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueueFigures:
+    """How much waits: jobs that are pending and, of these, due, per lane; and the age of the oldest unsent row."""
+
+    pending: Mapping[str, int]
+    due: Mapping[str, int]
+    outbox_lag_seconds: float
+
+
 class RecoverStore(Protocol):
     """What the recover service asks. Two runs at once never treat one job twice; batches are bounded by `limit`."""
 
@@ -176,6 +185,10 @@ class RecoverStore(Protocol):
 
     async def documents(self, bucket: str, *, after: str, limit: int) -> list[Document]:
         """Return the documents of a bucket whose object is believed to be live, by name (UTF-8 bytes), a page."""
+        ...
+
+    async def figures(self) -> QueueFigures:
+        """Return how much waits now."""
         ...
 
     async def reconciliation_is_due(self, *, every_seconds: float) -> bool:

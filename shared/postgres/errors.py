@@ -25,8 +25,9 @@ def translate(error: BaseException) -> HeadraceError | None:
         if state[:2] in _UNAVAILABLE_CLASSES:
             return DependencyUnavailable("Postgres cannot serve this now.", code="DATABASE_UNAVAILABLE")
         return None
-    if isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError):
-        # InterfaceError is how asyncpg says that a connection was closed under an operation.
+    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | TimeoutError):
+        # Both are how asyncpg says that a connection was closed under an operation: the second when Postgres' last
+        # word ("terminating connection") arrives at the moment in which the next statement is sent.
         return DependencyUnavailable("the connection to Postgres was lost.", code="DATABASE_UNAVAILABLE")
     return None
 

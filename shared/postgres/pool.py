@@ -23,6 +23,8 @@ from shared.clock import Clock, SystemClock
 from shared.errors import PoolExhausted
 from shared.ports.stores import Scope
 from shared.postgres.errors import translated
+from shared.telemetry.instruments import POOL_ACQUIRE_SECONDS
+from shared.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -44,8 +46,16 @@ class PoolStats:
 class Database:
     """A pool of connections to one database. Open it with `open_database`."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, acquire_timeout_seconds: float, clock: Clock) -> None:
-        """Take a pool that is open."""
+    def __init__(
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        *,
+        acquire_timeout_seconds: float,
+        clock: Clock,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """Take a pool that is open; how long connections are waited for is recorded on `metrics`."""
+        self._metrics = metrics
         self._pool = pool
         self._timeout = acquire_timeout_seconds
         self._clock = clock
@@ -85,12 +95,19 @@ class Database:
         try:
             connection = await self._pool.acquire(timeout=self._timeout)
         except TimeoutError as error:
+            self._record(started, "exhausted")
             raise PoolExhausted from error
         finally:
             self._waiting -= 1
-        self._acquired += 1
-        self._acquire_seconds += self._clock.monotonic() - started
+        self._record(started, "ok")
         return connection
+
+    def _record(self, started: float, outcome: str) -> None:
+        seconds = self._clock.monotonic() - started
+        self._acquired += outcome == "ok"
+        self._acquire_seconds += seconds
+        if self._metrics is not None:
+            self._metrics.record(POOL_ACQUIRE_SECONDS, seconds, pool="main", outcome=outcome)
 
     @asynccontextmanager
     async def transaction(self, scope: Scope | None = None) -> AsyncIterator[Connection]:
@@ -130,6 +147,7 @@ async def open_database(
     size: int = 10,
     acquire_timeout_seconds: float = 10.0,
     application_name: str = "headrace",
+    metrics: Metrics | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[Database]:
     """Open the pool for the block. Connections are made when they are needed, `size` at most."""
@@ -153,7 +171,9 @@ async def open_database(
             },
         )
     try:
-        yield Database(pool, acquire_timeout_seconds=acquire_timeout_seconds, clock=clock or SystemClock())
+        yield Database(
+            pool, acquire_timeout_seconds=acquire_timeout_seconds, clock=clock or SystemClock(), metrics=metrics
+        )
     finally:
         try:
             async with asyncio.timeout(5):

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from shared.clock import Clock, SystemClock
 from shared.model.document import Document
-from shared.ports.stores import Failure, RescueReport
+from shared.ports.stores import Failure, QueueFigures, RescueReport
 from shared.postgres import effects, queries, rows
 
 if TYPE_CHECKING:
@@ -81,6 +81,16 @@ class PostgresRecoverStore:
         async with self._db.get_connection() as connection:
             found = await self._sql.list_documents.all(connection, bucket=bucket, after=after, limit=limit)
         return [rows.document(row) for row in found]
+
+    async def figures(self) -> QueueFigures:  # noqa: D102
+        async with self._db.get_connection() as connection:
+            lanes = await self._sql.queue_figures.all(connection)
+            lag: float = await self._sql.outbox_lag.value(connection)
+        return QueueFigures(
+            pending={row["lane"]: row["pending"] for row in lanes},
+            due={row["lane"]: row["due"] for row in lanes},
+            outbox_lag_seconds=lag,
+        )
 
     async def reconciliation_is_due(self, *, every_seconds: float) -> bool:  # noqa: D102
         async with self._db.get_connection() as connection:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from shared.clock import SystemClock
+from shared.embedding.metered import MeteredEmbedder
 from shared.errors import ConfigurationError
 from shared.ports.broker import Handler
 from shared.ports.models import Embedder
@@ -41,6 +42,7 @@ async def database(settings: CommonSettings, metrics: Metrics | None = None) -> 
         settings.database_url.get_secret_value(),
         size=settings.database_pool_size,
         acquire_timeout_seconds=settings.database_pool_timeout_seconds,
+        metrics=metrics,
     ) as pool:
         if metrics is None:
             yield pool
@@ -86,12 +88,18 @@ def puller(
     )
 
 
-def embedder(settings: ModelSettings) -> AbstractAsyncContextManager[Embedder]:
-    """Return the model that makes vectors, to be entered.
+@asynccontextmanager
+async def embedder(settings: ModelSettings, metrics: Metrics) -> AsyncIterator[Embedder]:
+    """Open the model that makes vectors; its calls are counted on `metrics`.
 
     Raises:
         ConfigurationError: the packages of the local model are not installed.
     """
+    async with _embedder(settings) as opened:
+        yield MeteredEmbedder(opened, metrics=metrics, clock=SystemClock())
+
+
+def _embedder(settings: ModelSettings) -> AbstractAsyncContextManager[Embedder]:
     if settings.embedder == "gemini":
         from shared.embedding.genai import GeminiEmbedder  # noqa: PLC0415 - a heavy vendor, only where it is used
 

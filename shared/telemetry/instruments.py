@@ -70,13 +70,6 @@ RETRIES = Instrument(
     description="Attempts that were scheduled again after a failure or a deferral",
     labels=("reason",),
 )
-RESCUES = Instrument(
-    kind="counter",
-    name="headrace.rescues",
-    unit="{rescue}",
-    description="Jobs taken back from workers that went silent: requeued, or ended because of too many",
-    labels=("outcome",),
-)
 POOL_CONNECTIONS = Instrument(
     kind="gauge",
     name="headrace.pool.connections",

@@ -6,6 +6,7 @@ import pytest
 
 from shared.errors import AuthenticationError, DependencyUnavailable, RateLimitError, UnprocessableContent
 from shared.model.job import Lane
+from shared.ports.stores import Scope
 from tests.fakes import LineExtractor
 from tests.plugins.road import Road
 
@@ -80,8 +81,6 @@ async def test_a_temporary_failure_is_tried_again_and_repeats_no_paid_batch(road
 
 async def test_a_cancelled_job_stops_at_the_next_batch(road: Road) -> None:
     """A person cancels while it runs: no further batch is sent, nothing becomes visible, and it stays cancelled."""
-    from shared.ports.stores import Scope
-
     await one_job(road)
     embed = road.embedder.embed
 
@@ -97,6 +96,18 @@ async def test_a_cancelled_job_stops_at_the_next_batch(road: Road) -> None:
     assert await road.visible("a.txt") == []
     job = (await road.fetch("select * from document_processing_jobs"))[0]
     assert (job["status"], job["processing_stage"], job["error_code"]) == ("cancelled", "embedding", "CANCELLED")
+
+
+async def test_a_cancelled_job_that_is_retried_starts_from_the_beginning(road: Road) -> None:
+    """Cancelling drops the partial chunks, so the checkpoint goes too: the retried job ends with all of its text."""
+    await one_job(road)
+    road.embedder.errors = [DependencyUnavailable()]
+    await road.ring()
+    job_id = await road.value("select id from document_processing_jobs where checkpoint is not null")
+    await road.directory.cancel(job_id, Scope())
+    await road.directory.retry(job_id, Scope())
+    await road.work_off()
+    assert await road.in_step()
 
 
 async def test_an_unknown_error_is_retried_and_tells_people_nothing_it_should_not(road: Road) -> None:

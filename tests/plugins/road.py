@@ -65,7 +65,11 @@ class Road:
             self.documents, self.bucket, owner_of=owner_of(template=None, default="acme"), tracing=self.tracing
         )
         self.ingest = IngestNotification(
-            bucket=BUCKET, synchroniser=self.synchroniser, dead_letters=self.dead_letters, relay=self.relay
+            bucket=BUCKET,
+            synchroniser=self.synchroniser,
+            dead_letters=self.dead_letters,
+            relay=self.relay,
+            metrics=self.metrics,
         )
         self.work = IndexDocument(
             queue=self.queue,
@@ -73,6 +77,8 @@ class Road:
             extractor=LineExtractor(),
             embedder=self.embedder,
             tracing=self.tracing,
+            metrics=self.metrics,
+            clock=clock,
             max_object_bytes=1 << 20,
         )
         self.process = self.worker("worker")

@@ -56,3 +56,14 @@ select exists (
   select from recover_runs
   where started_at > headrace_now() - make_interval(secs => :every_seconds)
     and summary -> 'duties' ? 'reconcile' and not summary -> 'duties' -> 'reconcile' ? 'unfinished')
+
+-- name: queue_figures
+-- Pending and due jobs per lane.
+select lane, count(*) as pending, count(*) filter (where next_attempt_at <= headrace_now()) as due
+from document_processing_jobs where status = 'pending' group by lane
+
+-- name: outbox_lag
+-- Age of the oldest row that is still to be published.
+select coalesce(extract(epoch from headrace_now() - least(
+    (select min(created_at) from outbox where published_at is null),
+    (select min(occurred_at) from job_events where published_at is null))), 0)::double precision

@@ -1,0 +1,54 @@
+"""An embedder whose calls are counted: how many, how long, how many tokens, and how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared.clock import Clock
+from shared.errors import code_of
+from shared.model.space import EmbeddingSpace
+from shared.ports.models import Embedder, Embeddings, Purpose
+from shared.telemetry.instruments import MODEL_CALLS, MODEL_SECONDS, MODEL_TOKENS
+from shared.telemetry.metrics import Metrics
+
+
+class MeteredEmbedder:
+    """Another embedder, unchanged but for the counting."""
+
+    def __init__(self, embedder: Embedder, *, metrics: Metrics, clock: Clock) -> None:
+        """Wrap an embedder that is open."""
+        self._embedder, self._metrics, self._clock = embedder, metrics, clock
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The wrapped embedder's space."""
+        return self._embedder.space
+
+    @property
+    def batch_size(self) -> int:
+        """The wrapped embedder's batch size."""
+        return self._embedder.batch_size
+
+    @property
+    def max_tokens(self) -> int:
+        """The wrapped embedder's limit."""
+        return self._embedder.max_tokens
+
+    def count_tokens(self, text: str) -> int:
+        """Count as the wrapped embedder does."""
+        return self._embedder.count_tokens(text)
+
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:
+        """Embed as the wrapped embedder does, and count it."""
+        model, started, outcome, calls = self.space.model, self._clock.monotonic(), "ok", 1
+        try:
+            made = await self._embedder.embed(texts, purpose=purpose)
+            calls = made.calls
+        except Exception as error:
+            outcome = code_of(error)
+            raise
+        finally:
+            self._metrics.add(MODEL_CALLS, calls, model=model, purpose=purpose, outcome=outcome)
+            self._metrics.record(MODEL_SECONDS, self._clock.monotonic() - started, model=model, purpose=purpose)
+        self._metrics.add(MODEL_TOKENS, made.tokens, model=model, kind="spent")
+        return made
