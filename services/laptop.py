@@ -25,11 +25,12 @@ from shared.postgres.migrate import migrate
 from shared.runtime.app import Build, S, running
 from shared.settings import environment, load
 
-DRAIN_SECONDS = 2.0
-"""At Ctrl-C somebody waits; a job that is cut short goes on at the next start where it stopped."""
+DEFAULTS = {"DEFAULT_ORGANIZATION_ID": "default", "RECOVER_EVERY_SECONDS": "60", "DRAIN_SECONDS": "2"}
+"""What a laptop has instead of a tenant and of a scheduler; the environment wins. At Ctrl-C somebody waits, and a job
+that is cut short goes on at the next start where it stopped."""
 
-DEFAULTS = {"DEFAULT_ORGANIZATION_ID": "default", "RECOVER_EVERY_SECONDS": "60"}
-"""What a laptop has instead of a tenant and of a scheduler; the environment wins."""
+HAND_BACK_SECONDS = 1.0
+"""What a job that was cut short needs to hand itself back."""
 
 LOOPBACK = {"HTTP_HOST": "127.0.0.1", "PORT": "0"}
 """Four services of one process cannot share a port, and none has anything to say to other machines."""
@@ -90,4 +91,6 @@ async def _run(build: Build[S], kind: type[S], said: dict[str, str], stack: Asyn
     """Build a service and keep it running until the stack unwinds; return its address."""
     settings = load(kind, said)
     service = await build(settings, stack)
-    return await stack.enter_async_context(running(service, settings, drain_seconds=DRAIN_SECONDS))
+    return await stack.enter_async_context(
+        running(service, settings, drain_seconds=settings.drain_seconds + HAND_BACK_SECONDS)
+    )

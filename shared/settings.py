@@ -41,6 +41,9 @@ class CommonSettings(BaseSettings):
     )
     http_host: str = Field("127.0.0.1", description="Where this service listens")
     port: int = Field(0, ge=0, le=65535, description="Port of this service; 0 takes a free one")
+    drain_seconds: float = Field(
+        7.0, gt=0, le=8, description="How long work in hand may go on after SIGTERM; Cloud Run kills after 10 s"
+    )
     k_service: str | None = Field(None, description="Set by Cloud Run; means that this is the cloud")
     worker_name: str = Field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}", description="Lease owner")
 

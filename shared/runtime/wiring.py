@@ -84,6 +84,7 @@ def puller(
         metrics=metrics,
         concurrency=concurrency,
         emulator_host=settings.pubsub_emulator_host,
+        drain_seconds=settings.drain_seconds,
         slots=slots,
     )
 

@@ -330,7 +330,7 @@ async def _publish_until_stored(bench: Bench, numbers: range) -> None:
         try:
             return await bench.publish(numbers)
         except RetryableError:
-            await asyncio.sleep(0.1)
+            await SystemClock().sleep(0.1)
 
 
 async def test_unreachable_broker_does_not_hold_up_a_stop() -> None:
