@@ -30,11 +30,12 @@ def translated(what: str) -> Iterator[None]:
         auth.GoogleAuthError,
         publishing.PublishToPausedOrderingKeyException,
         ValueError,
+        RuntimeError,
     ) as error:
         raise ours(error, what) from error
 
 
-def ours(error: BaseException, what: str) -> HeadraceError:  # noqa: C901, PLR0911 - a table, one line per meaning
+def ours(error: BaseException, what: str) -> HeadraceError:  # noqa: C901, PLR0911, PLR0912 - a table, one line per meaning
     """Return our error for one of the vendor's; unknown ones count as "does not answer"."""
     match error:
         case HeadraceError():
@@ -43,6 +44,9 @@ def ours(error: BaseException, what: str) -> HeadraceError:  # noqa: C901, PLR09
             return InvalidRequest(f"The message for {what} is larger than Pub/Sub takes.", code="MESSAGE_TOO_LARGE")
         case publishing.PublishToPausedOrderingKeyException():
             return Conflict(f"An earlier message of the same key could not be sent to {what}.")
+        case RuntimeError():
+            # The library's word for what it gave up: a batch behind a failed one of its key, or a stopped client.
+            return DependencyUnavailable(f"A message for {what} was given up behind one that could not be sent.")
         case api.RetryError(cause=BaseException() as cause):
             return ours(cause, what)
         case api.TooManyRequests():  # gRPC says RESOURCE_EXHAUSTED

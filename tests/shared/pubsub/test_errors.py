@@ -26,6 +26,7 @@ from shared.pubsub.errors import ours, translated
         (api.InvalidArgument("x"), errors.InvalidRequest),
         (publishing.MessageTooLargeError("x"), errors.InvalidRequest),
         (publishing.PublishToPausedOrderingKeyException("key"), errors.Conflict),
+        (RuntimeError("Batch cancelled"), errors.DependencyUnavailable),
         (auth.TransportError("x"), errors.DependencyUnavailable),
         (auth.RefreshError("x", retryable=True), errors.DependencyUnavailable),
         (auth.RefreshError("x"), errors.AuthenticationError),

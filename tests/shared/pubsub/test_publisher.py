@@ -28,11 +28,13 @@ class Server:
     failures: list[grpc.StatusCode] = field(default_factory=list)
     calls: int = 0
     hang: asyncio.Event | None = None
+    called: asyncio.Event = field(default_factory=asyncio.Event)
     address: str = ""
 
     async def publish(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         """Answer one call."""
         self.calls += 1
+        self.called.set()
         if self.hang is not None:
             await self.hang.wait()
         if self.failures:
@@ -133,6 +135,23 @@ async def test_messages_behind_a_failed_one_fail_with_it(server: Server, publish
     assert server.stored == []
     await asyncio.gather(*(publisher.publish(_message(number, key="job")) for number in range(20)))
     assert [int(stored.data) for stored in server.stored] == list(range(20))
+
+
+async def test_a_message_that_waits_behind_a_call_under_way_fails_with_it(
+    server: Server, publisher: PubSubPublisher
+) -> None:
+    """The library cancels such a message with a plain RuntimeError; to callers it is a failure that may pass."""
+    server.hang = asyncio.Event()
+    server.failures = [grpc.StatusCode.UNAVAILABLE]
+    first = asyncio.create_task(publisher.publish(_message(1, key="job")))
+    await server.called.wait()
+    second = asyncio.create_task(publisher.publish(_message(2, key="job")))
+    server.hang.set()  # whoever waits for this comes after the task above, whose message has a batch of its own
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    assert all(isinstance(result, RetryableError) for result in results), results
+    assert server.stored == []
+    await publisher.publish(_message(1, key="job"))
+    assert [stored.data for stored in server.stored] == [b"1"]
 
 
 async def test_silent_broker_costs_the_deadline(server: Server, metrics: Metrics) -> None:
