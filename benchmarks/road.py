@@ -88,29 +88,35 @@ async def _run(side: str, model: str, url: str, copies: int, label: str) -> Resu
     assert process.stdout is not None
     began = time.monotonic()
     result: Result | None = None
+    tenth = -1
     try:
         async with asyncio.timeout(SIDE_SECONDS):
             async for line in process.stdout:
                 said = json.loads(line)
                 result = said.get("result", result)
                 if "done" in said:
-                    progress(f"{label}: {said['done']} of {said['total']} files, {time.monotonic() - began:.0f} s")
+                    text = f"{label}: {said['done']} of {said['total']} files, {time.monotonic() - began:.0f} s"
+                    tenth = show(text, said["done"] * 10 // said["total"], tenth)
             status = await process.wait()
     finally:
         if process.returncode is None:
             process.terminate()
             await process.wait()
-    progress("")
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\033[K")
     if status or result is None:
         sys.exit(f"{label}: ended with status {status}; what it wrote is above")
     return result
 
 
-def progress(text: str) -> None:
-    """Show one line that replaces itself; on a terminal only."""
+def show(text: str, tenth: int, shown: int) -> int:
+    """Show how far it is: one line that replaces itself on a terminal, else a line for each tenth."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\033[K{text}")
         sys.stderr.flush()
+    elif tenth > shown:
+        sys.stderr.write(f"{text}\n")
+    return tenth
 
 
 @asynccontextmanager
