@@ -25,8 +25,7 @@ from services.process.settings import ProcessSettings
 from tests.plugins.postgres import PostgresServer
 from tests.plugins.stack import ROOT, Site, new_site
 
-# One group: two workers would send the corpus through twice (where tests are spread by group).
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("ledger")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CORPUS = ROOT / "cli" / "corpus"
 FILES = sorted(path.name for path in CORPUS.iterdir() if path.suffix not in {".json", ".py"} and path.is_file())
