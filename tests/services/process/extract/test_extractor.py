@@ -24,8 +24,13 @@ MANUAL = CORPUS / "operations-manual.pdf"
 
 
 def children() -> set[int]:
-    """Return the processes that this one has started and that are not reaped."""
-    return {child.pid for child in psutil.Process().children(recursive=True)}
+    """Return the extractor's processes that this one has started and that are not reaped (others run servers here)."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.status() == psutil.STATUS_ZOMBIE or "services.process.extract.child" in child.cmdline():
+                found.add(child.pid)
+    return found
 
 
 def open_files() -> int:
