@@ -56,6 +56,7 @@ class AsyncioScheduler(Scheduler):
         self._queue: queue.Queue[Any] = queue.Queue()
         self._waiting: deque[Received] = deque()
         self._tasks: dict[asyncio.Task[None], Received] = {}
+        self._unanswered: list[Received] = []
         self._at_work: set[asyncio.Task[None]] = set()
         self._draining = False
         self._drain_task: asyncio.Task[None] | None = None
@@ -107,7 +108,10 @@ class AsyncioScheduler(Scheduler):
         message = self._tasks.pop(task, None)
         self._at_work.discard(task)
         if message is not None and (task.cancelled() or task.exception() is not None):
-            message.nack()
+            if self._draining:
+                self._unanswered.append(message)
+            else:
+                message.nack()
         self._start_tasks()
 
     async def _carry(self, message: Received) -> None:
@@ -127,11 +131,8 @@ class AsyncioScheduler(Scheduler):
             _log.exception("delivery.unhandled", subscription=self._subscription)
             message.nack()
             return
-        if self._draining and not self._stream_ended.is_set():
-            # An ack makes room at the broker. Said while the stream still ends, it would be filled with messages that
-            # nobody here takes any more, and that stay leased to us until their deadline.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stream_ended.wait(), _STREAM_END_SECONDS)
+        if self._draining:
+            await self._end_of_stream()
         message.ack() if outcome.verdict is Verdict.ACK else message.nack()
 
     async def _drain(self) -> None:
@@ -146,9 +147,20 @@ class AsyncioScheduler(Scheduler):
         if late:
             _log.warning("delivery.interrupted", subscription=self._subscription, count=len(late))
             _, late = await asyncio.wait(late, timeout=_CANCEL_SECONDS)
-        for task in late:
-            if (message := self._tasks.pop(task, None)) is not None:
-                message.nack()
+        self._unanswered += [message for task in late if (message := self._tasks.pop(task, None)) is not None]
+        if self._unanswered:
+            await self._end_of_stream()
+        while self._unanswered:
+            self._unanswered.pop().nack()
+
+    async def _end_of_stream(self) -> None:
+        """Wait, for a moment at most, until the stream takes nothing any more.
+
+        An answer makes room at the broker, and a nacked message comes again. Said while the stream still ends, that
+        would bring messages that nobody here takes any more, and that stay leased to us until their deadline.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stream_ended.wait(), _STREAM_END_SECONDS)
 
 
 def _delivery(message: Received, subscription: str) -> Delivery:
