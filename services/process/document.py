@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,9 @@ class IndexDocument:
     async def __call__(self, job: Job) -> None:
         """Return when the job is completed; raises what ended the attempt otherwise. Leaves no file behind."""
         checkpoint = job.checkpoint or {}
-        if not checkpoint.get("extracted"):
+        if checkpoint.get("extracted"):
+            await self._enter(job, Stage.EMBEDDING)
+        else:
             # The folder goes when the attempt ends, however it ends.
             with tempfile.TemporaryDirectory(prefix="headrace-", dir=self._temp_dir) as folder:
                 await self._read(job, Path(folder) / "object", checkpoint)
@@ -88,7 +90,6 @@ class IndexDocument:
                 raise
             media_type = self._extractor.sniff(path, name=job.name)
             await self._queue.describe(job.lease, media_type=media_type, content_sha256=downloaded.sha256)
-        await self._enter(job, Stage.PROCESSING)
         with self._timed(Stage.PROCESSING, {"headrace.media_type": media_type}):
             await self._extract(job, path, media_type, checkpoint)
 
@@ -126,23 +127,27 @@ class IndexDocument:
 
     async def _embed(self, job: Job) -> int:
         """Give every text of this job a vector; return how many were sent to the model."""
-        await self._enter(job, Stage.EMBEDDING)
         space, size = self._embedder.space, self._embedder.batch_size
         sent = 0
         with self._timed(Stage.EMBEDDING, {"headrace.space": space.key}):
-            while missing := await self._queue.unembedded(job.lease, space, limit=TEXTS_PER_LOOK):
+            more = True
+            while more:
+                missing = await self._queue.unembedded(job.lease, space, limit=TEXTS_PER_LOOK)
                 for start in range(0, len(missing), size):
-                    batch = missing[start : start + size]
-                    made = await self._embedder.embed([text for _, text in batch], purpose="document")
-                    await self._queue.add_embeddings(
-                        job.lease,
-                        space,
-                        [(text_hash, vector) for (text_hash, _), vector in zip(batch, made.vectors, strict=True)],
-                        tokens=made.tokens,
-                        calls=made.calls,
-                    )
-                    sent += len(batch)
+                    sent += await self._embed_batch(job, missing[start : start + size])
+                more = len(missing) == TEXTS_PER_LOOK
         return sent
+
+    async def _embed_batch(self, job: Job, batch: Sequence[tuple[bytes, str]]) -> int:
+        made = await self._embedder.embed([text for _, text in batch], purpose="document")
+        await self._queue.add_embeddings(
+            job.lease,
+            self._embedder.space,
+            [(text_hash, vector) for (text_hash, _), vector in zip(batch, made.vectors, strict=True)],
+            tokens=made.tokens,
+            calls=made.calls,
+        )
+        return len(batch)
 
     @contextmanager
     def _timed(self, stage: Stage, attributes: Mapping[str, str] | None = None) -> Iterator[None]:

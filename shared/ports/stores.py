@@ -75,11 +75,14 @@ class WorkQueue(Protocol):
         ...
 
     async def describe(self, lease: Lease, *, media_type: str, content_sha256: str) -> None:
-        """Record what was downloaded."""
+        """Record what was downloaded; the job enters `processing` with it."""
         ...
 
     async def add_chunks(self, lease: Lease, chunks: Sequence[Chunk], *, checkpoint: Mapping[str, Any]) -> None:
-        """Store a batch of chunks, invisible as yet, with the point where a successor goes on; may be repeated."""
+        """Store a batch of chunks, invisible as yet, with the point where a successor goes on; may be repeated.
+
+        With `extracted` in the checkpoint it is the last batch, and the job enters `embedding` with it.
+        """
         ...
 
     async def unembedded(self, lease: Lease, space: EmbeddingSpace, *, limit: int) -> list[tuple[bytes, str]]:

@@ -43,7 +43,7 @@ class PostgresWorkQueue:
         self._space_ids: dict[str, int] = {}
 
     async def claim(self, lane: Lane, *, worker: str, quarantined: bool = False) -> Job | None:  # noqa: D102
-        async with self._db.transaction() as connection:
+        async with self._db.get_connection() as connection:  # one statement: a transaction of its own
             row = await self._sql.claim_job.first(
                 connection,
                 lane=lane.value,
@@ -89,6 +89,7 @@ class PostgresWorkQueue:
                 connection,
                 job_id=lease.job_id,
                 checkpoint=dict(checkpoint),
+                extracted=bool(checkpoint.get("extracted")),
                 done=max((chunk.ordinal + 1 for chunk in chunks), default=job["progress_done"]),
                 unit="chunks found",
             )

@@ -27,16 +27,20 @@ class PostgresOutbox:
     async def send(  # noqa: D102
         self, publish: Publish, *, limit: int, job_id: UUID | None = None, older_than_seconds: float = 0
     ) -> Sent:
-        published = failed = 0
         bells = await self._send_bells(publish, limit, job_id, older_than_seconds)
-        async with self._db.get_connection() as connection:
-            waiting = await self._sql.jobs_with_unsent_events.all(
-                connection, limit=limit, job_id=job_id, older_than_seconds=float(older_than_seconds)
-            )
-        for row in waiting:
-            sent = await self._send_events(publish, row["job_id"])
+        published, failed = bells.published, bells.failed
+        for waiting in [job_id] if job_id is not None else await self._waiting(limit, older_than_seconds):
+            sent = await self._send_events(publish, waiting)
             published, failed = published + sent.published, failed + sent.failed
-        return Sent(published=bells.published + published, failed=bells.failed + failed)
+        return Sent(published=published, failed=failed)
+
+    async def _waiting(self, limit: int, older_than_seconds: float) -> list[UUID]:
+        """Return the jobs that have lines to publish."""
+        async with self._db.get_connection() as connection:
+            found = await self._sql.jobs_with_unsent_events.all(
+                connection, limit=limit, older_than_seconds=float(older_than_seconds)
+            )
+        return [row["job_id"] for row in found]
 
     async def _send_bells(self, publish: Publish, limit: int, job_id: UUID | None, older_than_seconds: float) -> Sent:
         async with self._db.transaction() as connection:

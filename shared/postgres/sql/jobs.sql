@@ -66,9 +66,10 @@ where id = :job_id and lease_epoch = :epoch and status = 'processing'
     > array_position(array['downloading', 'processing', 'embedding', 'storing'], processing_stage)
 
 -- name: describe_job
--- What was downloaded.
-update document_processing_jobs
-set media_type = :media_type, content_sha256 = :content_sha256, updated_at = headrace_now()
+-- What was downloaded; what comes next is reading it.
+update document_processing_jobs set
+  media_type = :media_type, content_sha256 = :content_sha256, updated_at = headrace_now(),
+  processing_stage = case when processing_stage = 'downloading' then 'processing' else processing_stage end
 where id = :job_id
 
 -- name: add_chunks
@@ -80,10 +81,13 @@ from unnest(:ordinals::int[], :texts::text[], :locators::text[], :hashes::bytea[
 on conflict (job_id, ordinal) do nothing
 
 -- name: save_checkpoint
--- Where a successor goes on, and the stage the committed work belongs to.
+-- Where a successor goes on, and the stage the committed work belongs to; after the last batch, the next one.
 update document_processing_jobs set
   checkpoint = :checkpoint, progress_done = :done, progress_unit = :unit, updated_at = headrace_now(),
-  processing_stage = case when processing_stage = 'downloading' then 'processing' else processing_stage end
+  processing_stage = case
+    when :extracted and processing_stage in ('downloading', 'processing') then 'embedding'
+    when processing_stage = 'downloading' then 'processing'
+    else processing_stage end
 where id = :job_id
 
 -- name: unembedded

@@ -14,8 +14,7 @@ update outbox set published_at = headrace_now() where id = any (:ids::bigint[])
 -- name: jobs_with_unsent_events
 -- Jobs whose ledger has lines that were not published, those that wait longest first.
 select job_id from job_events
-where published_at is null and (:job_id::uuid is null or job_id = :job_id)
-  and occurred_at <= headrace_now() - make_interval(secs => :older_than_seconds)
+where published_at is null and occurred_at <= headrace_now() - make_interval(secs => :older_than_seconds)
 group by job_id order by min(occurred_at) limit :limit
 
 -- name: lock_events_of_job
