@@ -6,10 +6,12 @@ from contextlib import AsyncExitStack
 
 from services.ingest.handler import IngestNotification
 from services.ingest.settings import IngestSettings
+from shared.clock import SystemClock
 from shared.runtime import wiring
 from shared.runtime.app import Service, telemetry
 from shared.runtime.health import Ping
 from shared.worker.consumer import Consumer
+from shared.worker.gate import Gate
 
 
 async def build(settings: IngestSettings, stack: AsyncExitStack) -> Service:
@@ -19,6 +21,7 @@ async def build(settings: IngestSettings, stack: AsyncExitStack) -> Service:
     storage = await stack.enter_async_context(wiring.object_store(settings))
     publisher = await stack.enter_async_context(wiring.publisher(settings, metrics))
     relay = wiring.relay(database, publisher, tracing)
+    gate = Gate(database.ping, clock=SystemClock())
     handler = IngestNotification(
         bucket=settings.bucket,
         synchroniser=wiring.synchroniser(settings, database, storage, tracing),
@@ -29,14 +32,14 @@ async def build(settings: IngestSettings, stack: AsyncExitStack) -> Service:
     puller = wiring.puller(
         settings,
         "uploads-ingest",
-        Consumer(handler, tracing=tracing, metrics=metrics),
+        Consumer(handler, tracing=tracing, metrics=metrics, gate=gate),
         metrics=metrics,
         concurrency=settings.ingest_concurrency,
     )
     return Service(
         name="ingest",
         loops=[puller.run, relay.run],
-        on_stop=[puller.stop, relay.stop],
+        on_stop=[puller.stop, gate.stop, relay.stop],
         ready=[Ping("database", database.ping), Ping("bucket", lambda: storage.ping(settings.bucket))],
         metrics=metrics,
     )

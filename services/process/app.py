@@ -16,6 +16,7 @@ from shared.runtime import wiring
 from shared.runtime.app import Service, telemetry
 from shared.runtime.health import Ping
 from shared.worker.consumer import Consumer
+from shared.worker.gate import Gate
 from shared.worker.retry import RetryPolicy
 
 
@@ -35,6 +36,7 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         )
     )
     relay = wiring.relay(database, publisher, tracing)
+    gate = Gate(database.ping, clock=SystemClock())
     queue = wiring.work_queue(
         settings,
         database,
@@ -65,8 +67,9 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         clock=SystemClock(),
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
+        gate=gate,
     )
-    consumer = Consumer(handler, tracing=tracing, metrics=metrics)
+    consumer = Consumer(handler, tracing=tracing, metrics=metrics, gate=gate)
     # Both lanes share the slots; the bulk lane can never fill the last one.
     slots = asyncio.Semaphore(settings.process_concurrency)
     lanes = {"work-interactive": settings.process_concurrency, "work-bulk": settings.process_concurrency - 1}
@@ -77,7 +80,7 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
     return Service(
         name="process",
         loops=[*(puller.run for puller in pullers), relay.run],
-        on_stop=[*(puller.stop for puller in pullers), relay.stop],
+        on_stop=[*(puller.stop for puller in pullers), gate.stop, relay.stop],
         ready=[Ping("database", database.ping), Ping("bucket", lambda: storage.ping(settings.bucket))],
         metrics=metrics,
     )

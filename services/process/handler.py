@@ -14,17 +14,19 @@ from opentelemetry.trace import SpanKind
 
 from services.process.quarantine import Quarantine
 from shared.clock import Clock
-from shared.errors import InvalidRequest, LeaseLost, Superseded, UnprocessableContent
+from shared.errors import InvalidRequest, LeaseLost, RetryableError, Superseded, UnprocessableContent
 from shared.events.catalogue import WorkBell
 from shared.events.envelope import read
 from shared.model.document import ObjectRef
 from shared.model.job import Job, JobType
 from shared.model.outcome import DONE, NOTHING_DUE, RECORDED, REFUSED, Outcome, Verdict
 from shared.ports.broker import Delivery
-from shared.ports.stores import DeadLetterStore, Failure, WorkQueue
+from shared.ports.dead_letters import DeadLetterStore
+from shared.ports.stores import Failure, WorkQueue
 from shared.telemetry.instruments import DEAD_LETTERS, JOB_FAILURES, JOBS, QUEUE_WAIT_SECONDS, RETRIES
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
+from shared.worker.gate import TRIES, Gate, is_outage
 from shared.worker.lease import under_lease
 from shared.worker.relay import Relay
 from shared.worker.retry import Again, Later, Over, RetryPolicy, describe
@@ -59,12 +61,14 @@ class AnswerBell:
         clock: Clock,
         lease_seconds: float,
         heartbeat_seconds: float,
+        gate: Gate | None = None,
     ) -> None:
-        """Take the registry of job types and the ports."""
+        """Take the registry of job types and the ports. With a gate, how a job ended is recorded across an outage."""
         self._worker, self._handlers, self._queue = worker, handlers, queue
         self._dead_letters, self._synchroniser, self._relay = dead_letters, synchroniser, relay
         self._retries, self._tracing, self._metrics, self._clock = retries, tracing, metrics, clock
         self._lease_seconds, self._heartbeat_seconds = lease_seconds, heartbeat_seconds
+        self._gate = gate
         self._quarantine = Quarantine()
 
     async def __call__(self, delivery: Delivery) -> Outcome:
@@ -137,8 +141,22 @@ class AnswerBell:
         known = failure.code != "INTERNAL"
         _log.warning("job.attempt_failed", error_code=failure.code, exc_info=None if known else error)
         self._metrics.add(JOB_FAILURES, code=failure.code, stage="work")
+        for left in reversed(range(TRIES)):
+            try:
+                return await self._recorded(job, error)
+            except RetryableError as away:
+                # Held rather than left to the lease: the file goes on when the database does, not minutes later.
+                if not left or not is_outage(away) or self._gate is None or not await self._gate.reopened(away):
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    async def _recorded(self, job: Job, error: Exception) -> Outcome:
+        waited = (job.updated_at - job.deferred_since).total_seconds() if job.deferred_since else 0
+        decided = self._retries.after(
+            error, attempts=job.attempts, max_attempts=job.max_attempts, deferred_seconds=waited
+        )
         try:
-            match self._retries.after(error, attempts=job.attempts, max_attempts=job.max_attempts):
+            match decided:
                 case Later(reason, delay) if await self._queue.defer(job.lease, reason, delay_seconds=delay):
                     self._metrics.add(RETRIES, reason="deferred")
                     return DEFERRED

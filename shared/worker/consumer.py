@@ -2,7 +2,8 @@
 
 This is the only place besides the handlers' own outcomes that decides between ack and nack, and it only ever decides
 nack: an exception means that the end of this delivery could not be recorded, so the broker must bring it again and,
-after the bounded number of attempts, hand it to the dead-letter topic.
+after the bounded number of attempts, hand it to the dead-letter topic. While the database is away, a `Gate` holds
+deliveries instead, so that an outage of ours is not counted against them.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import structlog
 from opentelemetry.trace import SpanKind
 
 from shared.clock import Clock, SystemClock
-from shared.errors import NonRetryableError, code_of
+from shared.errors import NonRetryableError, RetryableError, code_of
 from shared.events.envelope import TRACE_PARENT
-from shared.model.outcome import Outcome, Verdict
+from shared.model.outcome import UNAVAILABLE, Outcome, Verdict
 from shared.ports.broker import Delivery, Handler
 from shared.telemetry.instruments import DELIVERIES, DELIVERY_SECONDS
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
+from shared.worker.gate import TRIES, Gate, is_outage
 
 _log = structlog.get_logger(__name__)
 
@@ -27,9 +29,17 @@ RAISED = "raised"
 class Consumer:
     """A handler that never raises but for cancellation. Works for pull and push alike; safe to call from many tasks."""
 
-    def __init__(self, handler: Handler, *, tracing: Tracing, metrics: Metrics, clock: Clock | None = None) -> None:
-        """Wrap one handler."""
-        self._handler, self._tracing, self._metrics = handler, tracing, metrics
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        tracing: Tracing,
+        metrics: Metrics,
+        gate: Gate | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Wrap one handler. With a gate, a delivery that meets an outage of the database is held, not nacked."""
+        self._handler, self._tracing, self._metrics, self._gate = handler, tracing, metrics, gate
         self._clock = clock or SystemClock()
 
     async def __call__(self, delivery: Delivery) -> Outcome:
@@ -63,7 +73,7 @@ class Consumer:
                 },
             ) as span:
                 try:
-                    outcome = await self._handler(delivery)
+                    outcome = await self._handled(delivery)
                 except Exception as error:
                     self._log_failure(error)  # within the span, so that the line carries its ids
                     raise
@@ -71,6 +81,20 @@ class Consumer:
                 return outcome
         except Exception:  # noqa: BLE001 - logged above; whatever it is, the answer to the broker is the same
             return Outcome(Verdict.NACK, RAISED)
+
+    async def _handled(self, delivery: Delivery) -> Outcome:
+        gate = self._gate
+        if gate is None:
+            return await self._handler(delivery)
+        for left in reversed(range(TRIES)):
+            if not await gate.passed():
+                return UNAVAILABLE  # stopping while the database is away: others may take it
+            try:
+                return await self._handler(delivery)
+            except RetryableError as error:
+                if not left or not is_outage(error) or not await gate.reopened(error):
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     @staticmethod
     def _log_failure(error: Exception) -> None:

@@ -51,6 +51,8 @@ class Relay:
                 await self._outbox.send(self._publish, limit=BATCH, older_than_seconds=LEFT_BEHIND_SECONDS)
             except HeadraceError as error:
                 _log.warning("relay.round_failed", error_code=error.code)
+            except Exception as error:  # noqa: BLE001 - a loop that ends would end its service; the next round may do
+                _log.error("relay.round_failed", error_code="INTERNAL", exc_info=error)
             await self._pause(1.0)
 
     async def drain(self, *, limit: int = BATCH) -> Sent:

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 from shared.errors import HeadraceError, RateLimitError, RetryableError, code_of, is_retryable
 from shared.ports.stores import Failure
+from shared.worker.gate import is_outage
 
 DEFAULT_DEFERRAL_SECONDS = 60.0
 """How long a rate-limited job waits when the service does not say."""
+
+OUTAGE_SECONDS = (2.0, 600.0)
+"""How long a job waits that met an outage of the database: the first, then as long again as it has waited already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,18 @@ class RetryPolicy:
 
     delays_seconds: Sequence[float] = (0, 60, 300, 900, 3600)
 
-    def after(self, error: Exception, *, attempts: int, max_attempts: int) -> Again | Later | Over:
-        """Decide about a job whose `attempts`-th attempt (from 1) ended with this error."""
+    def after(
+        self, error: Exception, *, attempts: int, max_attempts: int, deferred_seconds: float = 0
+    ) -> Again | Later | Over:
+        """Decide about a job whose `attempts`-th attempt (from 1) ended with this error.
+
+        An outage of our own database is a deferral, as a rate limit is: no file is to blame for it.
+        `deferred_seconds` is how long ago the job was deferred first.
+        """
         failure = describe(error)
+        if is_outage(error):
+            shortest, longest = OUTAGE_SECONDS
+            return Later(failure, min(max(deferred_seconds, shortest), longest))
         if isinstance(error, RateLimitError):
             return Later(failure, error.retry_after_seconds or DEFAULT_DEFERRAL_SECONDS)
         if not is_retryable(error) or attempts >= max_attempts:

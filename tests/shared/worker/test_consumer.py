@@ -16,6 +16,8 @@ from shared.ports.broker import Delivery, Handler
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 from shared.worker.consumer import Consumer
+from shared.worker.gate import Gate
+from tests.plugins.clock import ManualClock
 
 DELIVERY = Delivery(
     subscription="work-bulk",
@@ -130,3 +132,63 @@ async def test_span_goes_on_from_the_sender(scene: Scene) -> None:
     assert seen[0].startswith("00-0af7651916cd43dd8448eb211c80319c-")
     assert dict(span.attributes or {})["headrace.outcome"] == "done"
     assert "salaries" not in span.to_json()
+
+
+class Flaky:
+    """A handler that fails so often with the database away, then works."""
+
+    def __init__(self, failures: int, code: str = "DATABASE_UNAVAILABLE") -> None:
+        self.failures, self.code, self.calls = failures, code, 0
+
+    async def __call__(self, _delivery: Delivery) -> Outcome:
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise DependencyUnavailable(code=self.code)
+        return DONE
+
+
+async def _answers() -> None:
+    return None
+
+
+@pytest.mark.parametrize(("failures", "calls"), [(1, 2), (3, 4), (9, 4)])
+async def test_a_delivery_is_held_through_an_outage(scene: Scene, failures: int, calls: int) -> None:
+    """With a gate it is handled again once the database answers, without a nack; not for ever."""
+    handler = Flaky(failures)
+    clock = ManualClock()
+    gate = Gate(_answers, clock=clock)
+    consuming = asyncio.ensure_future(
+        Consumer(handler, tracing=scene.tracing, metrics=scene.metrics, gate=gate)(DELIVERY)
+    )
+    while not consuming.done():
+        await asyncio.sleep(0)
+        clock.advance(1)
+    assert (await consuming).verdict is (Verdict.ACK if failures < calls else Verdict.NACK)
+    assert handler.calls == calls
+
+
+async def test_only_an_outage_of_the_database_is_held(scene: Scene) -> None:
+    """Another dependency's failure is nacked at once: the broker waits for it better than we do."""
+    handler = Flaky(1, "DEPENDENCY_UNAVAILABLE")
+    gate = Gate(_answers, clock=ManualClock())
+    outcome = await Consumer(handler, tracing=scene.tracing, metrics=scene.metrics, gate=gate)(DELIVERY)
+    assert (outcome.verdict, handler.calls) == (Verdict.NACK, 1)
+
+
+async def test_what_is_held_is_given_back_at_a_stop(scene: Scene) -> None:
+    """A service that stops while the database is away nacks what it holds, without handling it again."""
+    asked = asyncio.Event()
+
+    async def away() -> None:
+        asked.set()
+        raise PoolExhausted
+
+    handler, gate = Flaky(9), Gate(away, clock=ManualClock())
+    consuming = asyncio.ensure_future(
+        Consumer(handler, tracing=scene.tracing, metrics=scene.metrics, gate=gate)(DELIVERY)
+    )
+    await asked.wait()
+    await gate.stop()
+    async with asyncio.timeout(5):
+        assert (await consuming).verdict is Verdict.NACK
+    assert handler.calls == 1

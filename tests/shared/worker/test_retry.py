@@ -37,7 +37,7 @@ def test_what_cannot_succeed_is_not_tried_again(error: Exception) -> None:
     assert isinstance(POLICY.after(error, attempts=1, max_attempts=4), Over)
 
 
-@pytest.mark.parametrize("error", [PoolExhausted(), WorkerCrashed(), RetryableError(), ValueError("unknown")])
+@pytest.mark.parametrize("error", [DependencyUnavailable(), WorkerCrashed(), RetryableError(), ValueError("unknown")])
 def test_what_may_pass_is_tried_again(error: Exception) -> None:
     """Temporary failures are, and so is everything unknown."""
     assert isinstance(POLICY.after(error, attempts=1, max_attempts=4), Again)
@@ -49,3 +49,11 @@ def test_a_wish_to_wait_longer_is_granted() -> None:
     assert POLICY.after(RetryableError(retry_after_seconds=1), attempts=1, max_attempts=4).delay_seconds == 60
     decided = POLICY.after(RateLimitError(retry_after_seconds=3), attempts=4, max_attempts=4)
     assert decided == Later(decided.failure, 3)
+
+
+@pytest.mark.parametrize(("deferred", "delay"), [(0, 2), (1, 2), (30, 30), (86_000, 600)])
+def test_an_outage_of_the_database_costs_no_attempt(deferred: float, delay: float) -> None:
+    """It is a deferral, soon at first and later ever more slowly; the bound on deferrals ends it."""
+    for error in (PoolExhausted(), DependencyUnavailable(code="DATABASE_UNAVAILABLE")):
+        decided = POLICY.after(error, attempts=4, max_attempts=4, deferred_seconds=deferred)
+        assert decided == Later(decided.failure, delay)
