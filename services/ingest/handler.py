@@ -9,7 +9,8 @@ from shared.errors import InvalidRequest
 from shared.model.decision import Nothing
 from shared.model.outcome import DONE, DUPLICATE, REFUSED, Outcome
 from shared.ports.broker import Delivery
-from shared.ports.stores import DeadLetterStore, Failure
+from shared.ports.dead_letters import DeadLetterStore
+from shared.ports.stores import Failure
 from shared.telemetry.instruments import DEAD_LETTERS
 from shared.telemetry.metrics import Metrics
 from shared.worker.relay import Relay

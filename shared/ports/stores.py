@@ -304,20 +304,3 @@ class ChunkIndex(Protocol):
     async def search(self, request: SearchRequest) -> list[SearchHit]:
         """Return the best passages, best first: vector and full-text scores fused. Only visible chunks are seen."""
         ...
-
-
-class DeadLetterStore(Protocol):
-    """Failures that can be listed and replayed."""
-
-    async def record_message(
-        self,
-        *,
-        subscription: str,
-        message_id: str,
-        published_at: datetime | None,
-        data: bytes,
-        attributes: Mapping[str, str],
-        failure: Failure,
-    ) -> UUID:
-        """Keep a message that can never be handled, with the reason; the same message again raises its count."""
-        ...

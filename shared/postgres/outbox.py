@@ -77,7 +77,8 @@ class PostgresOutbox:
 
 
 def _bell(row: Any) -> Message:
-    return Message(topic=row["topic"], data=json.dumps(row["body"]).encode(), attributes=row["attributes"])
+    data = row["data"] if row["data"] is not None else json.dumps(row["body"]).encode()
+    return Message(topic=row["topic"], data=data, attributes=row["attributes"])
 
 
 def _stage_changed(row: Any) -> Message:

@@ -2,7 +2,7 @@
 
 -- name: unsent_bells
 -- Bells and dead letters, oldest first; rows that another sender holds are skipped.
-select id, topic, attributes, body from outbox
+select id, topic, attributes, body, data from outbox
 where published_at is null and (:job_id::uuid is null or job_id = :job_id)
   and created_at <= headrace_now() - make_interval(secs => :older_than_seconds)
 order by id limit :limit for update skip locked

@@ -237,7 +237,8 @@ create table outbox (
   attributes   jsonb not null default '{}',
   body         jsonb not null default '{}',
   created_at   timestamptz not null default headrace_now(),
-  published_at timestamptz
+  published_at timestamptz,
+  data         bytea            -- of a message that is replayed as it was; else the body is what is sent
 );
 create index outbox_unsent on outbox (id) where published_at is null;
 create index outbox_unsent_of_job on outbox (job_id) where published_at is null;
@@ -263,10 +264,77 @@ create table dead_letters (
   first_seen_at   timestamptz not null default headrace_now(),
   last_seen_at    timestamptz not null default headrace_now(),
   resolved_at     timestamptz,
-  note            text
+  note            text,
+  deliveries        integer,     -- how often Pub/Sub had delivered it when it gave up
+  last_published_at timestamptz, -- of the message that failed last: the same one, or an older one, is no news
+  auto_replayed     boolean not null default false,
+  resolution        text         -- why it was resolved or discarded
 );
 create index dead_letters_open on dead_letters (code, stage, last_seen_at desc) where state = 'open';
 create index dead_letters_of_job on dead_letters (job_id);
+create index dead_letters_by_state on dead_letters (state, id);
+-- What may be our own outage's doing, and is replayed once without being asked.
+create index dead_letters_undelivered on dead_letters (id)
+  where origin = 'message' and state = 'open' and replays = 0 and not auto_replayed;
+
+-- A request to replay letters, carried out step by step: each step may be repeated after a crash.
+create table replay_batches (
+  id              uuid primary key,
+  state           text not null default 'requested'
+                  check (state in ('requested', 'canary', 'running', 'done', 'stopped')),
+  requested_by    text not null,
+  selection       jsonb not null,            -- which letters: ids or a filter
+  max_letters     integer check (max_letters > 0),
+  rate_per_second double precision not null check (rate_per_second > 0),
+  canary          boolean not null default false,
+  force           boolean not null default false,
+  automatic       boolean not null default false,
+  reason          text,                      -- why it was stopped
+  next_send_at    timestamptz not null default headrace_now(),
+  created_at      timestamptz not null default headrace_now(),
+  ended_at        timestamptz
+);
+create index replay_batches_unfinished on replay_batches (created_at) where state in ('requested', 'canary', 'running');
+create unique index replay_batches_one_automatic on replay_batches (automatic)
+  where automatic and state in ('requested', 'canary', 'running');
+
+-- One replay of one letter. At most one of a letter is outstanding, whoever asks.
+create table replays (
+  batch_id  uuid not null references replay_batches (id) on delete cascade,
+  letter_id uuid not null references dead_letters (id) on delete cascade,
+  state     text not null default 'staged'
+            check (state in ('staged', 'sent', 'resolved', 'failed', 'superseded', 'unknown', 'dropped')),
+  sent_at   timestamptz,
+  ended_at  timestamptz,
+  primary key (batch_id, letter_id)
+);
+create unique index replays_one_outstanding on replays (letter_id) where state in ('staged', 'sent');
+create index replays_by_state on replays (batch_id, state, letter_id);
+create index replays_sent on replays (sent_at) where state = 'sent';
+create index replays_of_letter on replays (letter_id);
+
+-- What people wrote about a cause; the stage is empty where there is none.
+create table dead_letter_groups (
+  code       text not null,
+  stage      text not null default '',
+  note       text not null,
+  updated_at timestamptz not null default headrace_now(),
+  primary key (code, stage)
+);
+
+-- Whoever moves a letter out of `replaying` ends its outstanding replay: no transaction can forget it.
+create function headrace_end_replay() returns trigger language plpgsql as $$
+begin
+  update replays set ended_at = headrace_now(), state = case
+      when state = 'staged' then 'dropped'
+      when new.state = 'open' then 'failed'
+      when new.state = 'resolved' then 'resolved'
+      else 'dropped' end
+  where letter_id = new.id and state in ('staged', 'sent');
+  return null;
+end $$;
+create trigger dead_letters_end_replay after update on dead_letters
+  for each row when (old.state = 'replaying' and new.state <> 'replaying') execute function headrace_end_replay();
 
 create table recover_runs (
   id         bigint generated always as identity primary key,
