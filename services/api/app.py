@@ -30,7 +30,7 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
     refuse_unverified_exposure(settings)
     tracing, metrics = await stack.enter_async_context(telemetry("headrace-api", settings))
     database = await stack.enter_async_context(wiring.database(settings, metrics))
-    embedder = await stack.enter_async_context(wiring.embedder(settings, metrics))
+    embedder = await stack.enter_async_context(wiring.embedder(settings, metrics, wiring.turns(database)))
     closing = asyncio.Event()
 
     async def close_streams() -> None:

@@ -18,6 +18,7 @@ from google.auth import exceptions as auth_errors
 from google.genai import errors, types
 
 from shared.clock import Clock, SystemClock
+from shared.embedding.turns import ProcessTurns
 from shared.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -28,7 +29,7 @@ from shared.errors import (
     RetryableError,
 )
 from shared.model.space import EmbeddingSpace
-from shared.ports.models import Embeddings, Purpose
+from shared.ports.models import Embeddings, Purpose, Turns
 
 _log = structlog.get_logger(__name__)
 
@@ -60,6 +61,7 @@ class GeminiEmbedder:
         timeout_seconds: float = 30.0,
         longest_wait_seconds: float = 10.0,
         base_url: str | None = None,
+        turns: Turns | None = None,
         clock: Clock | None = None,
         jitter: random.Random | None = None,
     ) -> None:
@@ -78,6 +80,7 @@ class GeminiEmbedder:
             timeout_seconds: How long one request may take.
             longest_wait_seconds: If the service asks for a longer wait than this, the caller is told at once.
             base_url: Another address of the service, for tests.
+            turns: Keeps the pace once the service has refused a call, with whoever shares it; alone if None.
             clock: What waits between tries.
             jitter: Spreads the waits, so that workers do not come back together.
         """
@@ -90,6 +93,8 @@ class GeminiEmbedder:
         self._base_url = base_url
         self._clock = clock or SystemClock()
         self._jitter = jitter or random.Random()  # noqa: S311  # spreads waits, protects nothing
+        self._turns = turns or ProcessTurns(self._clock)
+        self._next = asyncio.Lock()
         self._slots = asyncio.Semaphore(max_concurrency)
         self._space = EmbeddingSpace(model=model, dimensions=dimensions)
         self._client: genai.Client | None = None
@@ -146,7 +151,8 @@ class GeminiEmbedder:
         """Return one unit vector per text.
 
         Raises:
-            RateLimitError: 429, after the tries, or at once when the service asks for a long wait.
+            RateLimitError: 429, after the tries, or at once when the service asks for a long wait; also without any
+                request, as long as an earlier one was answered so.
             AuthenticationError: 401, 403, or a key that is refused; exactly one request was made.
             DependencyUnavailable: no connection, no answer in time, 5xx, or an answer that makes no sense.
             InvalidRequest: the request is wrong, here or in the eyes of the service; at most one request was made.
@@ -158,20 +164,43 @@ class GeminiEmbedder:
         calls = 0
         async with self._slots:
             while True:
+                await self._take_turn()
                 calls += 1
                 try:
                     vectors, tokens = await self._request(texts, purpose)
+                except RateLimitError as error:
+                    await self._hold_everybody_back(error, calls)
                 except RetryableError as error:
                     await self._wait_or_raise(error, calls)
                 else:
                     counted = sum(map(self.count_tokens, texts)) if tokens is None else tokens
                     return Embeddings(vectors=vectors, tokens=counted, calls=calls)
 
+    async def _take_turn(self) -> None:
+        """Return when a request may be made. One of this process asks at a time; the others stand behind it."""
+        async with self._next:
+            while wait_seconds := await self._turns.take(self._model):
+                if wait_seconds > self._longest_wait_seconds:
+                    raise RateLimitError(retry_after_seconds=wait_seconds)
+                await self._clock.sleep(wait_seconds)
+
+    async def _hold_everybody_back(self, error: RateLimitError, calls: int) -> None:
+        """Tell all who share the limit to wait; return if this call may stand in line again."""
+        asked = error.retry_after_seconds
+        wait_seconds = self._backoff_seconds(calls) if asked is None else asked
+        await self._turns.refused(self._model, wait_seconds=wait_seconds)
+        _log.info("embedding_refused", calls=calls, wait_seconds=round(wait_seconds, 2))
+        if calls >= self._tries or wait_seconds > self._longest_wait_seconds:
+            raise error
+
+    def _backoff_seconds(self, calls: int) -> float:
+        return _WAITS_SECONDS[min(calls, len(_WAITS_SECONDS)) - 1] * self._jitter.uniform(0.75, 1.25)
+
     async def _wait_or_raise(self, error: RetryableError, calls: int) -> None:
         asked = error.retry_after_seconds
         if calls >= self._tries or (asked is not None and asked > self._longest_wait_seconds):
             raise error
-        wait_seconds = _WAITS_SECONDS[calls - 1] * self._jitter.uniform(0.75, 1.25) if asked is None else asked
+        wait_seconds = self._backoff_seconds(calls) if asked is None else asked
         _log.info("embedding_retried", code=error.code, calls=calls, wait_seconds=round(wait_seconds, 2))
         await self._clock.sleep(wait_seconds)
 

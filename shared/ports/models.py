@@ -46,11 +46,26 @@ class Embedder(Protocol):
         """Return one vector of length `space.dimensions` per text; at most `batch_size` texts, none of them empty.
 
         Raises:
-            RateLimitError: with what the service asked to wait, if it did.
+            RateLimitError: with what the service asked to wait, if it did. Perhaps no call was made: it was known.
             AuthenticationError: the key or account was refused; exactly one call was made.
             RetryableError: timed out, refused, 5xx, or a malformed answer, after the bounded tries inside one call.
             NonRetryableError: the service says the request itself is wrong.
         """
+        ...
+
+
+class Turns(Protocol):
+    """Keeps the pace of calls to a model that limits them, for this process or for all that share the limit.
+
+    As long as a model refuses nothing, every turn is free.
+    """
+
+    async def take(self, model: str) -> float:
+        """Take a turn and return 0; or take none, and return how many seconds it is until it is worth asking again."""
+        ...
+
+    async def refused(self, model: str, *, wait_seconds: float) -> None:
+        """Say that a call was refused (429): nobody takes a turn for so long, and turns are further apart then."""
         ...
 
 

@@ -13,7 +13,7 @@ from shared.clock import SystemClock
 from shared.embedding.metered import MeteredEmbedder
 from shared.errors import ConfigurationError
 from shared.ports.broker import Handler
-from shared.ports.models import Embedder
+from shared.ports.models import Embedder, Turns
 from shared.postgres.chunks import PostgresChunkIndex
 from shared.postgres.dead_letters import PostgresDeadLetterStore
 from shared.postgres.directory import PostgresJobDirectory
@@ -21,6 +21,7 @@ from shared.postgres.documents import PostgresDocumentStore
 from shared.postgres.jobs import PostgresWorkQueue
 from shared.postgres.outbox import PostgresOutbox
 from shared.postgres.pool import Database, open_database
+from shared.postgres.rate_limits import PostgresTurns
 from shared.postgres.recover import PostgresRecoverStore
 from shared.pubsub.publisher import PubSubPublisher
 from shared.pubsub.puller import Puller
@@ -90,17 +91,17 @@ def puller(
 
 
 @asynccontextmanager
-async def embedder(settings: ModelSettings, metrics: Metrics) -> AsyncIterator[Embedder]:
-    """Open the model that makes vectors; its calls are counted on `metrics`.
+async def embedder(settings: ModelSettings, metrics: Metrics, turns: Turns) -> AsyncIterator[Embedder]:
+    """Open the model that makes vectors; its calls are counted on `metrics`, and keep the pace that `turns` know.
 
     Raises:
         ConfigurationError: the packages of the local model are not installed.
     """
-    async with _embedder(settings) as opened:
+    async with _embedder(settings, turns) as opened:
         yield MeteredEmbedder(opened, metrics=metrics, clock=SystemClock())
 
 
-def _embedder(settings: ModelSettings) -> AbstractAsyncContextManager[Embedder]:
+def _embedder(settings: ModelSettings, turns: Turns) -> AbstractAsyncContextManager[Embedder]:
     if settings.embedder == "gemini":
         from shared.embedding.genai import GeminiEmbedder  # noqa: PLC0415 - a heavy vendor, only where it is used
 
@@ -112,6 +113,7 @@ def _embedder(settings: ModelSettings) -> AbstractAsyncContextManager[Embedder]:
             model=settings.gemini_embedding_model,
             dimensions=settings.gemini_embedding_dimensions,
             base_url=settings.gemini_base_url,
+            turns=turns,
             clock=SystemClock(),
         )
     try:
@@ -126,6 +128,11 @@ def _embedder(settings: ModelSettings) -> AbstractAsyncContextManager[Embedder]:
 def relay(database: Database, to: PubSubPublisher, tracing: Tracing) -> Relay:
     """Return the relay from the outbox to the broker."""
     return Relay(PostgresOutbox(database), to, tracing=tracing, clock=SystemClock())
+
+
+def turns(database: Database) -> PostgresTurns:
+    """Return what keeps the pace of calls to models that limit them, for all processes on this database."""
+    return PostgresTurns(database)
 
 
 def outbox(database: Database) -> PostgresOutbox:

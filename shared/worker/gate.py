@@ -55,10 +55,10 @@ class Gate:
 
     async def passed(self) -> bool:
         """Return True once the gate is open, at once if it is; False when the service stops first."""
-        if self._is_open:
+        if self.is_open:
             return True
         async with self._asking:
-            while not self._is_open and not self._stopping.is_set():
+            while not (self._is_open or self._stopping.is_set()):
                 await self._ask()
         return self._is_open
 

@@ -344,6 +344,16 @@ create table recover_runs (
 );
 create index recover_runs_by_start on recover_runs (started_at);
 
+-- Models that refuse calls for being too many, and the pace that all processes keep together.
+create table rate_limits (
+  model         text primary key,
+  rate          double precision check (rate > 0), -- calls per second of all processes; null: being made
+  seeking       boolean,
+  blocked_until timestamptz,
+  next_turn_at  timestamptz,
+  refused_at    timestamptz
+);
+
 --------------------------------------------------------------------------------------------------------- chunks
 
 create table chunks (

@@ -5,6 +5,7 @@ import hashlib
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -73,6 +74,10 @@ class RecordingClock(SystemClock):
 
     def __init__(self) -> None:
         self.slept_seconds: list[float] = []
+
+    def now(self) -> datetime:
+        """Return a moment that moves by what is slept, and by nothing else."""
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=sum(self.slept_seconds))
 
     async def sleep(self, seconds: float) -> None:
         """Remember the wait."""
@@ -300,3 +305,29 @@ def test_without_key_or_project_it_says_so() -> None:
     """The setting that is missing is named before anything is opened."""
     with pytest.raises(ConfigurationError, match="GEMINI_API_KEY"):
         GeminiEmbedder()
+
+
+async def test_a_refusal_holds_back_calls_that_were_not_made_yet(
+    server: GeminiServer, embedder: GeminiEmbedder, clock: RecordingClock
+) -> None:
+    """After a refusal with a long wait, other texts are refused here, without a request, until the wait is over."""
+    server.answers = [status(429, headers={"Retry-After": "60"})]
+    with pytest.raises(RateLimitError):
+        await embedder.embed(["a"], purpose="document")
+    with pytest.raises(RateLimitError) as caught:
+        await embedder.embed(["b"], purpose="query")
+    assert (len(server.requests), caught.value.retry_after_seconds) == (1, 60.0)
+    await clock.sleep(60)
+    assert (await embedder.embed(["c"], purpose="document")).calls == 1
+
+
+async def test_those_that_were_held_back_come_one_at_a_time(
+    server: GeminiServer, embedder: GeminiEmbedder, clock: RecordingClock
+) -> None:
+    """Eight calls behind one refusal are not eight requests at the moment the wait is over."""
+    server.answers = [status(429, headers={"Retry-After": "5"})]
+    await embedder.embed(["first"], purpose="document")
+    await asyncio.gather(*(embedder.embed([f"text {number}"], purpose="document") for number in range(8)))
+    assert clock.slept_seconds[0] == 5.0
+    assert len(clock.slept_seconds) == 9
+    assert all(seconds > 0.4 for seconds in clock.slept_seconds[1:])

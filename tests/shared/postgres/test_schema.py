@@ -9,7 +9,18 @@ from shared.model.job import Stage, Status, move_is_legal, state_is_consistent
 from shared.postgres import migrate as migration
 from shared.postgres import queries
 
-QUERY_FILES = ("jobs", "documents", "outbox", "recover", "chunks", "directory", "dead_letters", "replays", "spaces")
+QUERY_FILES = (
+    "jobs",
+    "documents",
+    "outbox",
+    "recover",
+    "chunks",
+    "directory",
+    "dead_letters",
+    "replays",
+    "spaces",
+    "rate_limits",
+)
 
 
 async def catalogue(connection: asyncpg.Connection) -> dict[str, list[str]]:
