@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -28,6 +29,33 @@ async def ring(
         job_id=job_id,
         attributes=attributes_of(bell, trace_parent=trace_parent, lane=lane),
         body=bell.model_dump(mode="json"),
+    )
+
+
+async def ring_all(connection: Connection, jobs: Sequence[Any], *, quarantined: bool | None = None) -> None:
+    """Add the bells of many jobs, given their rows, in one go."""
+    bells = [
+        (
+            job,
+            WorkBell(
+                lane=Lane(job["lane"]),
+                job_id=job["id"],
+                quarantined=job["quarantined"] if quarantined is None else quarantined,
+            ),
+        )
+        for job in jobs
+    ]
+    await queries.load("jobs").add_outbox.run_many(
+        connection,
+        [
+            {
+                "topic": "work",
+                "job_id": job["id"],
+                "attributes": attributes_of(bell, trace_parent=job["trace_parent"], lane=job["lane"]),
+                "body": bell.model_dump(mode="json"),
+            }
+            for job, bell in bells
+        ],
     )
 
 

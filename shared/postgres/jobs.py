@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from shared.postgres.pool import Connection, Database
 
 
+WAKE_BATCH = 100
+
+
 class PostgresWorkQueue:
     """See `shared.ports.stores.WorkQueue`."""
 
@@ -43,15 +46,15 @@ class PostgresWorkQueue:
         self._space_ids: dict[str, int] = {}
 
     async def claim(self, lane: Lane, *, worker: str, quarantined: bool = False) -> Job | None:  # noqa: D102
+        asked = {"lane": lane.value, "quarantined": quarantined, "worker": worker}
         async with self._db.get_connection() as connection:  # one statement: a transaction of its own
-            row = await self._sql.claim_job.first(
-                connection,
-                lane=lane.value,
-                quarantined=quarantined,
-                worker=worker,
-                lease_seconds=float(self._lease_seconds),
-            )
-        return None if row is None else rows.job(row)
+            while True:
+                row = await self._sql.claim_job.first(connection, **asked, lease_seconds=float(self._lease_seconds))
+                if row is not None:
+                    return rows.job(row)
+                # Most of what became due was woken when its bell was rung; nobody is to go home before the rest is.
+                if not await self._sql.wake_parked.run(connection, limit=WAKE_BATCH):
+                    return None
 
     async def renew(self, lease: Lease) -> None:  # noqa: D102
         async with self._db.get_connection() as connection:

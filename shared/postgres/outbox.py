@@ -71,8 +71,7 @@ class PostgresOutbox:
     async def ring_due(self, *, limit: int) -> int:  # noqa: D102
         async with self._db.transaction() as connection:
             due = await self._sql.ring_due.all(connection, limit=limit)
-            for row in due:
-                await effects.ring_for(connection, row)
+            await effects.ring_all(connection, due)
         return len(due)
 
 

@@ -2,7 +2,8 @@
 
 -- name: claim_job
 -- The lane's best due job: priority, then the tenant served longest ago, then age. Tenants that wait are found by
--- skipping through the queue's index, so that the cost grows with tenants, not with jobs.
+-- skipping through the queue's index, so that the cost grows with tenants, not with jobs; those that wait for their
+-- time are parked behind the others, so that the head of a tenant's range is always due.
 with recursive tenants as (
   (select organization_id from document_processing_jobs
    where status = 'pending' and lane = :lane and quarantined = :quarantined
@@ -19,7 +20,7 @@ with recursive tenants as (
   cross join lateral (
     select job.priority, job.created_at from document_processing_jobs job
     where job.status = 'pending' and job.lane = :lane and job.quarantined = :quarantined
-      and job.organization_id = tenants.organization_id and job.next_attempt_at <= headrace_now()
+      and job.organization_id = tenants.organization_id and not job.parked and job.next_attempt_at <= headrace_now()
     order by job.priority desc, job.created_at, job.id limit 1) best
   left join lateral (
     select served.claimed_at from document_processing_jobs served
@@ -31,7 +32,7 @@ with recursive tenants as (
   cross join lateral (
     select job.id from document_processing_jobs job
     where job.status = 'pending' and job.lane = :lane and job.quarantined = :quarantined
-      and job.organization_id = ranked.organization_id and job.next_attempt_at <= headrace_now()
+      and job.organization_id = ranked.organization_id and not job.parked and job.next_attempt_at <= headrace_now()
     order by job.priority desc, job.created_at, job.id limit 1
     for update skip locked) pick
   limit 1
@@ -44,6 +45,15 @@ update document_processing_jobs job set
   deferred_reason = null, updated_at = headrace_now()
 from chosen where job.id = chosen.id
 returning job.*
+
+-- name: wake_parked
+-- Jobs whose time came and for which nobody has rung yet.
+with due as (
+  select id from document_processing_jobs
+  where status = 'pending' and parked and next_attempt_at <= headrace_now()
+  order by next_attempt_at limit :limit for update skip locked
+)
+update document_processing_jobs job set parked = false from due where job.id = due.id
 
 -- name: renew_lease
 -- Heartbeat: one row, no other lock.

@@ -13,8 +13,11 @@ update outbox set published_at = headrace_now() where id = any (:ids::bigint[])
 
 -- name: jobs_with_unsent_events
 -- Jobs whose ledger has lines that were not published, those that wait longest first.
-select job_id from job_events
-where published_at is null and occurred_at <= headrace_now() - make_interval(secs => :older_than_seconds)
+select job_id from (
+  -- The oldest lines only: a broker that was away leaves very many, and each round would read them all.
+  select job_id, occurred_at from job_events
+  where published_at is null and occurred_at <= headrace_now() - make_interval(secs => :older_than_seconds)
+  order by occurred_at, job_id limit 4 * :limit) oldest
 group by job_id order by min(occurred_at) limit :limit
 
 -- name: lock_events_of_job
@@ -35,13 +38,14 @@ update job_events set published_at = headrace_now()
 where job_id = :job_id and seq <= :seq and published_at is null
 
 -- name: ring_due
--- A bell for each job that became due since its last one.
+-- A bell for each job that became due since its last one; the claim sees it from now on.
 with due as (
   select id, lane, trace_parent, quarantined from document_processing_jobs
   where status = 'pending' and next_attempt_at <= headrace_now()
     and (last_rung_at is null or last_rung_at < next_attempt_at)
   order by next_attempt_at limit :limit for update skip locked
 ), rung as (
-  update document_processing_jobs job set last_rung_at = headrace_now(), ring_count = 0 from due where job.id = due.id
+  update document_processing_jobs job set last_rung_at = headrace_now(), ring_count = 0, parked = false
+  from due where job.id = due.id
 )
 select id, lane, trace_parent, quarantined from due

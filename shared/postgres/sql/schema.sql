@@ -50,6 +50,7 @@ create index documents_live_job on documents (live_job_id) where live_job_id is 
 create index documents_by_organization on documents (organization_id);
 -- Byte order, as Cloud Storage lists: the two are merged.
 create index documents_listing on documents (bucket, name collate "C") where generation is not null;
+create index documents_deleted on documents (deleted_at) where deleted_at is not null;
 
 ----------------------------------------------------------------------------------------------------------- jobs
 
@@ -107,6 +108,7 @@ create table document_processing_jobs (
   trace_parent      text,
   metadata          jsonb not null default '{}',
   event_seq         bigint not null default 0,
+  parked            boolean not null default false, -- waits for its time, out of the way of the claim
   created_at        timestamptz not null default headrace_now(),
   updated_at        timestamptz not null default headrace_now(),
   started_at        timestamptz,
@@ -128,12 +130,19 @@ create table document_processing_jobs (
 create unique index jobs_one_per_generation on document_processing_jobs (bucket, name, generation)
   where job_type = 'document_processing';
 -- The claim: one tenant's queue is a range of this index, its head the best job.
-create index jobs_queue on document_processing_jobs (lane, quarantined, organization_id, priority desc, created_at, id)
-  where status = 'pending';
+create index jobs_queue on document_processing_jobs
+  (lane, quarantined, organization_id, parked, priority desc, created_at, id) where status = 'pending';
 -- Whose turn it is: when a tenant was served last.
 create index jobs_turn on document_processing_jobs (organization_id, claimed_at desc) where claimed_at is not null;
 create index jobs_due on document_processing_jobs (next_attempt_at) include (last_rung_at) where status = 'pending';
-create index jobs_leases on document_processing_jobs (lease_until) where status = 'processing';
+create index jobs_parked on document_processing_jobs (next_attempt_at) where status = 'pending' and parked;
+create index jobs_unrung on document_processing_jobs (next_attempt_at)
+  where status = 'pending' and (last_rung_at is null or last_rung_at < next_attempt_at);
+-- Whose bell is old: three ranges, for each pace at which it is rung again.
+create index jobs_rung on document_processing_jobs
+  (lane, quarantined, least(ring_count, 2), greatest(last_rung_at, next_attempt_at)) where status = 'pending';
+-- With the id, so that a run can step past those that it cannot rescue now.
+create index jobs_leases on document_processing_jobs (lease_until, id) where status = 'processing';
 create index jobs_by_status on document_processing_jobs (status, updated_at);
 create index jobs_newest on document_processing_jobs (created_at desc, id desc);
 create index jobs_newest_of_organization on document_processing_jobs (organization_id, created_at desc, id desc);
@@ -154,6 +163,7 @@ create table job_events (
   primary key (job_id, seq)
 );
 create index job_events_unsent on job_events (occurred_at, job_id) where published_at is null;
+create index job_events_published on job_events (published_at) where published_at is not null;
 
 create function headrace_state_is_consistent(status text, stage text) returns boolean language sql immutable as $$
   select case status
@@ -222,6 +232,15 @@ begin
   return null;
 end $$;
 
+-- A job that waits for its time is parked, whoever sets that time; who rings for what became due brings it back.
+create function headrace_park() returns trigger language plpgsql as $$
+begin
+  new.parked := new.status = 'pending' and new.next_attempt_at > headrace_now();
+  return new;
+end $$;
+
+create trigger jobs_park before insert or update of status, next_attempt_at on document_processing_jobs
+  for each row execute function headrace_park();
 create trigger jobs_check_move before insert or update on document_processing_jobs
   for each row execute function headrace_check_move();
 create trigger jobs_record_move after insert or update on document_processing_jobs
@@ -242,6 +261,7 @@ create table outbox (
 );
 create index outbox_unsent on outbox (id) where published_at is null;
 create index outbox_unsent_of_job on outbox (job_id) where published_at is null;
+create index outbox_published on outbox (published_at) where published_at is not null;
 
 -- Failures that can be listed and replayed, of jobs and of messages alike.
 create table dead_letters (
@@ -393,6 +413,19 @@ create table embeddings (
   created_at      timestamptz not null default headrace_now(),
   primary key (space_id, organization_id, text_hash)
 ) partition by list (space_id);
+
+-- A vector is removed only while nobody can begin to count on it: who adds chunks or vectors holds this lock shared,
+-- who removes vectors holds it alone.
+create function headrace_hold_vectors() returns trigger language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock_shared(hashtext('headrace_vectors'));
+  return null;
+end $$;
+
+create trigger chunks_hold_vectors before insert or update of organization_id on chunks
+  for each statement execute function headrace_hold_vectors();
+create trigger embeddings_hold_vectors before insert on embeddings
+  for each statement execute function headrace_hold_vectors();
 
 -- Returns the id of a space; makes it, its partition and its index when it is new. Safe to call at once from anywhere.
 create function headrace_add_space(
