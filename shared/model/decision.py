@@ -69,9 +69,10 @@ def decide(document: Document | None, live: ObjectMetadata | None, owner: Owner 
         described = live.metageneration == document.metageneration and live.metadata == document.object_metadata
         if document.organization_id == UNKNOWN_ORGANIZATION and owner is not None:
             return Index(live, owner)
-        if described or owner is None:
+        if described:
             return Nothing()
-        return Describe(live, owner)
+        # Metadata that no longer say whose it is take the file away from nobody.
+        return Describe(live, owner or Owner(organization_id=document.organization_id, user_id=document.user_id))
     if owner is not None and _holds_content_of(document, live):
         return Adopt(live, owner)
     return Index(live, owner)

@@ -68,6 +68,12 @@ def test_decide(document: Document | None, live: ObjectMetadata | None, owner: O
     assert decide(document, live, owner) == expected
 
 
+def test_metadata_that_no_longer_name_an_owner_leave_the_file_with_the_one_it_has() -> None:
+    """They are recorded, so that bucket and index are equal again, and nobody loses the file."""
+    live = changed(metageneration=2, metadata={"organization-id": "not a name!"})
+    assert decide(KNOWN, live, None) == Describe(live, Owner(organization_id="acme", user_id=None))
+
+
 @pytest.mark.parametrize("generation", [1, 4, 6, 2**62])
 def test_another_generation_is_new_whether_its_number_is_smaller_or_greater(generation: int) -> None:
     """Generations are compared for equality only."""
