@@ -30,6 +30,7 @@ async def recover_run(settings: RecoverSettings, stack: AsyncExitStack) -> tuple
         tracing=tracing,
         metrics=metrics,
         clock=SystemClock(),
+        pruning=wiring.pruning_store(database),
     )
     stack.enter_context(run.gauges.shown(metrics))
     return run, Service(name="recover", ready=[Ping("database", database.ping)], metrics=metrics)

@@ -18,6 +18,10 @@ class Budget:
         """Seconds left, never negative."""
         return max(0.0, self._until - self._clock.monotonic())
 
+    def half(self) -> Budget:
+        """Return half of what is left, for a duty that could use up all of it and goes on in the next run."""
+        return Budget(self._clock, self.left_seconds / 2)
+
     @property
     def spent(self) -> bool:
         """Whether a duty must not begin another batch."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from shared.model.job import Lane
 from shared.ports.stores import QueueFigures
-from shared.telemetry.instruments import OUTBOX_LAG_SECONDS, QUEUE_DEPTH
+from shared.telemetry.instruments import DRIFT, OUTBOX_LAG_SECONDS, QUEUE_DEPTH
 from shared.telemetry.metrics import Metrics
+from shared.worker.drift import DriftClass
 
 
 class Gauges:
@@ -17,6 +18,12 @@ class Gauges:
     def __init__(self) -> None:
         """Nothing waits until a run has looked."""
         self.latest = QueueFigures(pending={}, due={}, outbox_lag_seconds=0.0)
+        self._drift: Mapping[str, int] = {}
+
+    def compared(self, counts: Mapping[str, int] | None) -> None:
+        """Take what a comparison of bucket and index found, if it came to its end."""
+        if counts is not None and "unfinished" not in counts:
+            self._drift = counts
 
     @contextmanager
     def shown(self, metrics: Metrics) -> Iterator[None]:
@@ -27,8 +34,13 @@ class Gauges:
                     stack.enter_context(
                         metrics.watching(QUEUE_DEPTH, self._reader(lane, state), lane=lane.value, state=state)
                     )
+            for difference in DriftClass:
+                stack.enter_context(metrics.watching(DRIFT, self._found(difference), difference=difference.value))
             stack.enter_context(metrics.watching(OUTBOX_LAG_SECONDS, lambda: self.latest.outbox_lag_seconds))
             yield
 
     def _reader(self, lane: Lane, state: str) -> Callable[[], float]:
         return lambda: (self.latest.pending if state == "pending" else self.latest.due).get(lane.value, 0)
+
+    def _found(self, difference: DriftClass) -> Callable[[], float]:
+        return lambda: self._drift.get(difference.value, 0)

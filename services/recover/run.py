@@ -14,16 +14,19 @@ from typing import Any
 import structlog
 
 from services.recover.budget import Budget
-from services.recover.duties import publish, queue, reconcile
+from services.recover.duties import prune, publish, queue, reconcile
+from services.recover.duties.cursor import Cursor
 from services.recover.gauges import Gauges
 from services.recover.settings import RecoverSettings
 from shared.clock import Clock
 from shared.errors import HeadraceError, RetryableError, code_of
+from shared.ports.pruning import PruningStore
 from shared.ports.storage import ObjectStore
 from shared.ports.stores import Outbox, RecoverStore
 from shared.telemetry.instruments import RECOVER_ACTIONS, RECOVER_SECONDS
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
+from shared.worker.drift import DriftCheck
 from shared.worker.relay import Relay
 from shared.worker.sync import Synchroniser
 
@@ -32,6 +35,8 @@ _log = structlog.get_logger(__name__)
 CONNECTION_WAITS_SECONDS = (0.0, 1.0, 2.0, 4.0)
 
 Duty = Callable[[Budget], Awaitable[Counter[str]]]
+HourlyDuty = Callable[[Budget, Cursor], Awaitable[Counter[str]]]
+"""Takes long, is done once in a while, and goes on where it stopped."""
 
 
 class RecoverRun:
@@ -49,15 +54,26 @@ class RecoverRun:
         tracing: Tracing,
         metrics: Metrics,
         clock: Clock,
+        pruning: PruningStore | None = None,
     ) -> None:
-        """Take the ports. `gauges` hold what the last run saw."""
+        """Take the ports; without `pruning` nothing is pruned. `gauges` hold what the last run saw."""
         self.gauges = Gauges()
         self._settings, self._store, self._clock = settings, store, clock
         self._tracing, self._metrics = tracing, metrics
         size = settings.batch_size
         threshold = settings.stuck_job_threshold_minutes * 60
         self._publish: Duty = partial(publish.publish, relay, batch_size=size)
-        self._reconcile: Duty = partial(reconcile.reconcile, store, storage, synchroniser, bucket=settings.bucket)
+        check = DriftCheck(documents=store, storage=storage, synchroniser=synchroniser, bucket=settings.bucket)
+        self._hourly: dict[str, tuple[HourlyDuty, float]] = {
+            "reconcile": (partial(reconcile.reconcile, check), settings.reconcile_every_seconds)
+        }
+        if pruning is not None:
+            keep = prune.Keep(
+                outbox_days=settings.outbox_keep_days,
+                ledger_days=settings.ledger_keep_days,
+                deleted_days=settings.deleted_keep_days,
+            )
+            self._hourly["prune"] = (partial(prune.prune, pruning, keep=keep), settings.prune_every_seconds)
         self._duties: dict[str, Duty] = {
             "rescue": partial(queue.rescue, store, batch_size=size),
             "ring_due": partial(queue.ring_due, outbox, batch_size=size),
@@ -74,11 +90,9 @@ class RecoverRun:
         duties: dict[str, dict[str, int]] = {}
         errors: dict[str, str] = {}
         with self._tracing.span("recover run"):
-            due = await self._reconciliation_is_due(errors)
+            due = await self._due(errors, now={"reconcile"} if reconcile_now else set())
             if due is not None:
-                todo = dict(self._duties)
-                if due or reconcile_now:
-                    todo["reconcile"] = self._reconcile
+                todo = self._duties | {name: self._within(name, at) for name, at in due.items()}
                 todo["publish"] = self._publish
                 for name, duty in todo.items():
                     await self._do(name, duty, budget, duties, errors)
@@ -91,16 +105,23 @@ class RecoverRun:
             "duties": duties,
             "errors": errors,
         }
-        await self._keep(started_at, summary, errors)
+        # Cursors hold names of files: they are for the next run, not for logs and answers.
+        cursors = {name: cursor.stopped for name, cursor in (due or {}).items() if cursor.stopped is not None}
+        self.gauges.compared(duties.get("reconcile"))
+        await self._keep(started_at, summary | {"cursors": cursors}, errors)
         _log.info("recover.done", **summary)
         return summary
 
-    async def _reconciliation_is_due(self, errors: dict[str, str]) -> bool | None:
-        """Ask when bucket and index were last compared; None when the database stays away."""
+    async def _due(self, errors: dict[str, str], *, now: set[str]) -> dict[str, Cursor] | None:
+        """Return the hourly duties that are due, with where each is to begin; None when the database stays away."""
         for wait in CONNECTION_WAITS_SECONDS:
             await self._clock.sleep(wait)
             try:
-                due = await self._store.reconciliation_is_due(every_seconds=self._settings.reconcile_every_seconds)
+                due: dict[str, Cursor] = {}
+                for name, (_, every_seconds) in self._hourly.items():
+                    last = await self._store.last_done(name)
+                    if name in now or last is None or last.cursor is not None or last.seconds_ago >= every_seconds:
+                        due[name] = Cursor(None if last is None else last.cursor)
             except RetryableError as error:
                 _log.warning("recover.database_away", error_code=error.code)
                 errors["database"] = error.code
@@ -108,6 +129,10 @@ class RecoverRun:
                 errors.pop("database", None)
                 return due
         return None
+
+    def _within(self, name: str, cursor: Cursor) -> Duty:
+        duty = self._hourly[name][0]
+        return lambda budget: duty(budget.half(), cursor)
 
     async def _do(
         self,

@@ -20,6 +20,12 @@ class RecoverSettings(OwnerSettings):
     function_timeout_seconds: float = Field(540, gt=0, description="Time limit of one run")
     function_timeout_buffer_seconds: float = Field(30, ge=0, description="Kept back at the end of a run")
     reconcile_every_seconds: float = Field(3600, ge=0, description="How often bucket and index are compared")
+    prune_every_seconds: float = Field(3600, ge=0, description="How often what is old is removed")
+    outbox_keep_days: int = Field(7, ge=1, description="How long published bells and dead letters are kept")
+    ledger_keep_days: int = Field(90, ge=1, description="How long the moves of jobs are kept, once published")
+    deleted_keep_days: int = Field(
+        30, ge=1, description="How long a document and its jobs are kept after its object is gone"
+    )
     on_failed_overwrite: Literal["withdraw", "keep"] = Field(
         "withdraw", description="Whether the old version stays searchable when the new one cannot be indexed"
     )

@@ -158,10 +158,27 @@ class Outbox(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RescueReport:
-    """What became of jobs whose worker went silent."""
+    """What became of a batch of jobs whose worker went silent.
+
+    `skipped` are held by somebody else now: another run, or a sign of life. `errors` are jobs that could not be
+    treated; they are tried again in the next run. `after` is where the next batch begins, None after the last one.
+    `too_many`: the database did not do so many in time; nothing happened, ask for fewer.
+    """
 
     rescued: int = 0
     failed: int = 0
+    skipped: int = 0
+    errors: int = 0
+    after: tuple[datetime, UUID] | None = None
+    too_many: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LastDone:
+    """When a duty was last done and how far it came. `cursor` is where it stopped, None if it came to its end."""
+
+    seconds_ago: float
+    cursor: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,13 +193,20 @@ class QueueFigures:
 class RecoverStore(Protocol):
     """What the recover service asks. Two runs at once never treat one job twice; batches are bounded by `limit`."""
 
-    async def rescue_expired(self, *, limit: int) -> RescueReport:
-        """Give jobs with an expired lease back, quarantined and uncharged, or fail those past the bound."""
+    async def rescue_expired(self, *, limit: int, after: tuple[datetime, UUID] | None = None) -> RescueReport:
+        """Give a batch of jobs with an expired lease back, quarantined and uncharged, or fail those past the bound.
+
+        Batches go in the order of the leases, each from `after`, past those that could not be treated: they never
+        stand in the way of others.
+        """
         ...
 
     async def ring_stuck(self, *, limit: int, threshold_seconds: float) -> int:
         """Ring again for due jobs whose last bell is older than the threshold, doubled with each ring, up to 4 times
         the threshold, and that have no unsent bell. Ringing again is no retry.
+
+        A bell stands for "claim the best due job", not for its job. So in each lane no more of them are out at once
+        than twice the jobs that its workers took within the threshold, or a small number if they took few.
         """
         ...
 
@@ -194,8 +218,8 @@ class RecoverStore(Protocol):
         """Return how much waits now."""
         ...
 
-    async def reconciliation_is_due(self, *, every_seconds: float) -> bool:
-        """Say whether no run has finished comparing bucket and index for so long."""
+    async def last_done(self, duty: str) -> LastDone | None:
+        """Return when a run last did a duty, None if none did within a day."""
         ...
 
     async def record_run(self, *, started_at: datetime, summary: Mapping[str, Any]) -> None:

@@ -1,19 +1,31 @@
-"""`RecoverStore` on Postgres: finds what got stuck through partial indexes; one transaction per job."""
+"""`RecoverStore` on Postgres: finds what got stuck through partial indexes, and treats it in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import asyncpg
+import structlog
+
 from shared.clock import Clock, SystemClock
+from shared.errors import Conflict, code_of
 from shared.model.document import Document
-from shared.ports.stores import Failure, QueueFigures, RescueReport
+from shared.model.job import Lane
+from shared.ports.stores import Failure, LastDone, QueueFigures, RescueReport
 from shared.postgres import effects, queries, rows
 
 if TYPE_CHECKING:
-    from shared.postgres.pool import Database
+    from shared.postgres.pool import Connection, Database
+
+_log = structlog.get_logger(__name__)
+
+BELLS_AT_LEAST = 100
+"""Per lane and threshold, however few jobs its workers took: enough to find out that they are idle."""
+
+_START = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
 
 
 class PostgresRecoverStore:
@@ -25,6 +37,8 @@ class PostgresRecoverStore:
         *,
         max_rescues: int = 5,
         withdraw_on_failure: bool = True,
+        bells_at_least: int = BELLS_AT_LEAST,
+        rescue_statement_seconds: float = 5.0,
         clock: Clock | None = None,
     ) -> None:
         """`max_rescues`: a job whose worker dies more often than this is failed, since it is probably the cause."""
@@ -32,49 +46,105 @@ class PostgresRecoverStore:
         self._sql = queries.load("recover")
         self._max_rescues = max_rescues
         self._withdraw = withdraw_on_failure
+        self._bells_at_least = bells_at_least
+        self._rescue_statement_ms = str(round(rescue_statement_seconds * 1000))
         self._clock = clock or SystemClock()
 
-    async def rescue_expired(self, *, limit: int) -> RescueReport:  # noqa: D102
+    async def rescue_expired(  # noqa: D102
+        self, *, limit: int, after: tuple[datetime, UUID] | None = None
+    ) -> RescueReport:
+        after_until, after_id = after or _START
         async with self._db.get_connection() as connection:
-            found = await self._sql.expired_leases.all(connection, limit=limit)
-        rescued = failed = 0
-        for row in found:
-            match await self._rescue(row["id"], row["document_id"]):
-                case "rescued":
-                    rescued += 1
-                case "failed":
-                    failed += 1
-        return RescueReport(rescued=rescued, failed=failed)
+            found = await self._sql.expired_leases.all(
+                connection, limit=limit, after_until=after_until, after_id=after_id
+            )
+        if not found:
+            return RescueReport()
+        lost = [row for row in found if row["rescue_count"] >= self._max_rescues]
+        saved = [row for row in found if row["rescue_count"] < self._max_rescues]
+        rescued = failed = errors = 0
+        try:
+            rescued = await self._rescue(saved)
+        except Exception as error:
+            if not _is_about_the_rows(error):
+                raise
+            if len(saved) > 1:
+                return RescueReport(after=after, too_many=True)
+            errors += _left(saved[0], error)
+        for row in lost:
+            try:
+                failed += await self._fail(row)
+            except Exception as error:
+                if not _is_about_the_rows(error):
+                    raise
+                errors += _left(row, error)
+        return RescueReport(
+            rescued=rescued,
+            failed=failed,
+            skipped=len(found) - rescued - failed - errors,
+            errors=errors,
+            after=(found[-1]["lease_until"], found[-1]["id"]) if len(found) == limit else None,
+        )
 
-    async def _rescue(self, job_id: UUID, document_id: UUID | None) -> str | None:
+    async def _rescue(self, found: Sequence[Any]) -> int:
+        """Put jobs back in one transaction; return how many were free to be put back."""
+        if not found:
+            return 0
         async with self._db.transaction() as connection:
-            document = None
-            if document_id is not None:
-                document = await self._sql.lock_document_if_free.first(connection, document_id=document_id)
-                if document is None:
-                    return None
-            job = await self._sql.lock_expired.first(connection, job_id=job_id)
-            if job is None:
-                return None
-            if job["rescue_count"] >= self._max_rescues:
-                failure = Failure(
-                    code="WORKER_LOST",
-                    message=f"The worker died {self._max_rescues + 1} times while it worked on this file, "
-                    "the last times on nothing else; look at the file and at the memory of the process service.",
-                )
+            # Rather fewer at once than a batch that waits for the time-out of all statements, again in every run.
+            await self._sql.bound_statement.run(connection, milliseconds=self._rescue_statement_ms)
+            jobs, _ = await self._lock(connection, found)
+            # Whoever failed meanwhile too often is left to the next run.
+            jobs = [job for job in jobs if job["rescue_count"] < self._max_rescues]
+            if jobs:
+                await self._sql.rescue_jobs.run(connection, job_ids=[job["id"] for job in jobs])
+                await effects.ring_all(connection, jobs, quarantined=True)
+        return len(jobs)
+
+    async def _fail(self, found: Any) -> int:
+        """End a job whose worker died too often, in a transaction of its own; return 1 if it was free."""
+        failure = Failure(
+            code="WORKER_LOST",
+            message=f"The worker died {self._max_rescues + 1} times while it worked on this file, "
+            "the last times on nothing else; look at the file and at the memory of the process service.",
+        )
+        async with self._db.transaction() as connection:
+            jobs, documents = await self._lock(connection, [found])
+            for job in jobs:
                 await effects.fail_job(
-                    connection, job=job, document=document, failure=failure, withdraw=self._withdraw, clock=self._clock
+                    connection,
+                    job=job,
+                    document=documents.get(job["document_id"]),
+                    failure=failure,
+                    withdraw=self._withdraw,
+                    clock=self._clock,
                 )
-                return "failed"
-            await self._sql.rescue_job.run(connection, job_id=job_id)
-            await effects.ring_for(connection, job, quarantined=True)
-            return "rescued"
+        return len(jobs)
+
+    async def _lock(self, connection: Connection, found: Sequence[Any]) -> tuple[list[Any], dict[UUID, Any]]:
+        """Lock documents, then those of their jobs that are still silent; what somebody else holds is left out."""
+        asked = [row["document_id"] for row in found if row["document_id"] is not None]
+        locked = await self._sql.lock_documents_if_free.all(connection, document_ids=asked)
+        documents = {row["id"]: row for row in locked}
+        free = [row["id"] for row in found if row["document_id"] is None or row["document_id"] in documents]
+        return await self._sql.lock_expired.all(connection, job_ids=free), documents
 
     async def ring_stuck(self, *, limit: int, threshold_seconds: float) -> int:  # noqa: D102
+        rung = 0
+        for lane in Lane:
+            # A bell that asks for rescued jobs is answered by them first, and no other bell reaches them.
+            for quarantined in (True, False):
+                rung += await self._ring_stuck(lane, quarantined, limit, float(threshold_seconds))
+        return rung
+
+    async def _ring_stuck(self, lane: Lane, quarantined: bool, limit: int, threshold_seconds: float) -> int:
+        group = {"lane": lane.value, "quarantined": quarantined, "threshold_seconds": threshold_seconds}
         async with self._db.transaction() as connection:
-            stuck = await self._sql.ring_stuck.all(connection, limit=limit, threshold_seconds=float(threshold_seconds))
-            for row in stuck:
-                await effects.ring_for(connection, row)
+            room: int = await self._sql.ring_room.value(connection, **group, at_least=self._bells_at_least)
+            if room <= 0:
+                return 0
+            stuck = await self._sql.ring_stuck.all(connection, **group, limit=min(limit, room))
+            await effects.ring_all(connection, stuck)
         return len(stuck)
 
     async def documents(self, bucket: str, *, after: str, limit: int) -> list[Document]:  # noqa: D102
@@ -92,11 +162,23 @@ class PostgresRecoverStore:
             outbox_lag_seconds=lag,
         )
 
-    async def reconciliation_is_due(self, *, every_seconds: float) -> bool:  # noqa: D102
+    async def last_done(self, duty: str) -> LastDone | None:  # noqa: D102
         async with self._db.get_connection() as connection:
-            done: bool = await self._sql.reconciled_since.value(connection, every_seconds=float(every_seconds))
-        return not done
+            row = await self._sql.last_done.first(connection, duty=duty)
+        return None if row is None else LastDone(seconds_ago=row["seconds_ago"], cursor=row["cursor"])
 
     async def record_run(self, *, started_at: datetime, summary: Mapping[str, Any]) -> None:  # noqa: D102
         async with self._db.get_connection() as connection:
             await self._sql.record_run.run(connection, started_at=started_at, summary=dict(summary))
+
+
+def _left(row: Any, error: Exception) -> int:
+    _log.warning("rescue.job_left", job_id=str(row["id"]), error_code=code_of(error), exc_info=error)
+    return 1
+
+
+def _is_about_the_rows(error: Exception) -> bool:
+    """Say whether fewer rows, or other ones, may go better: not when the database or the connection is away."""
+    if isinstance(error, Conflict) or isinstance(error.__cause__, asyncpg.QueryCanceledError):
+        return True
+    return isinstance(error, asyncpg.PostgresError)

@@ -21,6 +21,7 @@ from shared.postgres.documents import PostgresDocumentStore
 from shared.postgres.jobs import PostgresWorkQueue
 from shared.postgres.outbox import PostgresOutbox
 from shared.postgres.pool import Database, open_database
+from shared.postgres.prune import PostgresPruningStore
 from shared.postgres.rate_limits import PostgresTurns
 from shared.postgres.recover import PostgresRecoverStore
 from shared.pubsub.publisher import PubSubPublisher
@@ -165,6 +166,11 @@ def work_queue(
 def recover_store(settings: CommonSettings, database: Database, *, withdraw_on_failure: bool) -> PostgresRecoverStore:
     """Return what the recover service asks."""
     return PostgresRecoverStore(database, max_rescues=settings.max_rescues, withdraw_on_failure=withdraw_on_failure)
+
+
+def pruning_store(database: Database) -> PostgresPruningStore:
+    """Return what removes by age."""
+    return PostgresPruningStore(database)
 
 
 def dead_letters(database: Database) -> PostgresDeadLetterStore:

@@ -136,6 +136,13 @@ PUBLISHED = Instrument(
     description="Messages that were published, or could not be",
     labels=("topic", "outcome"),
 )
+DRIFT = Instrument(
+    kind="gauge",
+    name="headrace.drift",
+    unit="{object}",
+    description="Objects in which bucket and index differed, as the last complete comparison found them",
+    labels=("difference",),
+)
 OUTBOX_LAG_SECONDS = Instrument(
     kind="gauge",
     name="headrace.outbox.lag",

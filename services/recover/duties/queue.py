@@ -9,13 +9,20 @@ from shared.ports.stores import Outbox, RecoverStore
 
 
 async def rescue(store: RecoverStore, budget: Budget, *, batch_size: int) -> Counter[str]:
-    """Give every job with an expired lease back to the queue, or fail it when it was rescued too often."""
-    counts: Counter[str] = Counter(rescued=0, failed=0)
+    """Give every job with an expired lease back to the queue, or fail it when it was rescued too often.
+
+    Goes past those that cannot be treated now. When the database is too slow for a batch, smaller ones are tried.
+    """
+    counts: Counter[str] = Counter(rescued=0, failed=0, skipped=0, errors=0)
+    size, after = batch_size, None
     while not budget.spent:
-        report = await store.rescue_expired(limit=batch_size)
-        counts.update(rescued=report.rescued, failed=report.failed)
-        if report.rescued + report.failed == 0:
-            # Nothing left, or all that is left is being treated by another run.
+        report = await store.rescue_expired(limit=size, after=after)
+        if report.too_many:
+            size = max(1, size // 2)
+            continue
+        counts.update(rescued=report.rescued, failed=report.failed, skipped=report.skipped, errors=report.errors)
+        size, after = min(size * 2, batch_size), report.after
+        if after is None:
             break
     return counts
 
@@ -37,6 +44,6 @@ async def ring_stuck(store: RecoverStore, budget: Budget, *, batch_size: int, th
     while not budget.spent:
         rung = await store.ring_stuck(limit=batch_size, threshold_seconds=threshold_seconds)
         counts["rung"] += rung
-        if rung < batch_size:
+        if rung == 0:
             break
     return counts

@@ -1,38 +1,66 @@
 -- What the recover service asks: found through partial indexes, taken with SKIP LOCKED, in batches.
 
 -- name: expired_leases
--- Jobs whose worker went silent; not locked yet, because a failure has to lock the document first.
-select id, document_id from document_processing_jobs
+-- Jobs whose worker went silent; not locked yet, because the document has to be locked first.
+select id, document_id, lease_until, rescue_count from document_processing_jobs
 where status = 'processing' and lease_until < headrace_now()
-order by lease_until limit :limit
+  and (lease_until, id) > (:after_until::timestamptz, :after_id::uuid)
+order by lease_until, id limit :limit
+
+-- name: bound_statement
+-- A statement of this transaction ends after so long.
+select set_config('statement_timeout', :milliseconds::text, true)
 
 -- name: lock_expired
 -- Still silent? Locked, or skipped when another run has it.
 select * from document_processing_jobs
-where id = :job_id and status = 'processing' and lease_until < headrace_now()
+where id = any (:job_ids::uuid[]) and status = 'processing' and lease_until < headrace_now()
 for update skip locked
 
--- name: lock_document_if_free
+-- name: lock_documents_if_free
 -- A document that is being written to proves that somebody is alive.
-select * from documents where id = :document_id for update skip locked
+select * from documents where id = any (:document_ids::uuid[]) for update skip locked
 
--- name: rescue_job
+-- name: rescue_jobs
 -- Back in the queue, to run alone; the attempt is not charged.
 update document_processing_jobs set
   status = 'pending', processing_stage = 'pending', lease_owner = null, lease_until = null,
   attempts = greatest(attempts - 1, 0), rescue_count = rescue_count + 1, quarantined = true,
   next_attempt_at = headrace_now(), last_rung_at = headrace_now(), ring_count = 0, updated_at = headrace_now()
-where id = :job_id
+where id = any (:job_ids::uuid[])
+
+-- name: ring_room
+-- How many bells may be added in a lane: twice the jobs that its workers took within the threshold, `at_least` if they
+-- took few, less those that are out: still in the outbox, or rung again within the threshold and not answered.
+select greatest(:at_least::int, 2 * (
+    select count(*) from (
+      select from document_processing_jobs
+      where status in ('processing', 'completed', 'failed') and lane = :lane
+        and updated_at > headrace_now() - make_interval(secs => :threshold_seconds)
+        and claimed_at is not null limit 20000) taken)
+  ) - greatest((
+    select count(*) from (
+      select from outbox
+      where published_at is null and topic = 'work' and attributes ->> 'lane' = :lane limit 40000) unsent), (
+    select count(*) from (
+      select from document_processing_jobs
+      where status = 'pending' and lane = :lane and quarantined = :quarantined
+        and least(ring_count, 2) in (1, 2) and greatest(last_rung_at, next_attempt_at)
+          > headrace_now() - make_interval(secs => :threshold_seconds) limit 40000) unanswered))
 
 -- name: ring_stuck
 -- Due, its bell not in the outbox any more, and last rung longer ago than the threshold, doubled per ring up to 4 times.
 with stuck as (
-  select id, lane, trace_parent, quarantined from document_processing_jobs job
-  where status = 'pending' and next_attempt_at <= headrace_now()
-    and greatest(coalesce(last_rung_at, next_attempt_at), next_attempt_at)
-        < headrace_now() - make_interval(secs => :threshold_seconds * power(2, least(ring_count, 2)))
-    and not exists (select from outbox where outbox.job_id = job.id and outbox.published_at is null)
-  order by next_attempt_at limit :limit for update skip locked
+  select pick.* from (values (0, 1), (1, 2), (2, 4)) pace (rings, factor)
+  cross join lateral (
+    select id, lane, trace_parent, quarantined from document_processing_jobs job
+    where status = 'pending' and lane = :lane and quarantined = :quarantined
+      and least(ring_count, 2) = pace.rings
+      and greatest(last_rung_at, next_attempt_at)
+          < headrace_now() - make_interval(secs => :threshold_seconds * pace.factor)
+      and not exists (select from outbox where outbox.job_id = job.id and outbox.published_at is null)
+    order by greatest(last_rung_at, next_attempt_at) limit :limit for update skip locked) pick
+  limit :limit
 ), rung as (
   update document_processing_jobs job set last_rung_at = headrace_now(), ring_count = job.ring_count + 1
   from stuck where job.id = stuck.id
@@ -50,12 +78,13 @@ order by d.name collate "C" limit :limit
 -- The summary, for people and for the next run.
 insert into recover_runs (started_at, summary) values (:started_at, :summary)
 
--- name: reconciled_since
--- Whether a run has compared everything within the last while.
-select exists (
-  select from recover_runs
-  where started_at > headrace_now() - make_interval(secs => :every_seconds)
-    and summary -> 'duties' ? 'reconcile' and not summary -> 'duties' -> 'reconcile' ? 'unfinished')
+-- name: last_done
+-- When a duty was last done, and where it stopped.
+select extract(epoch from headrace_now() - started_at)::double precision as seconds_ago,
+       summary -> 'cursors' -> :duty::text as cursor
+from recover_runs
+where started_at > headrace_now() - interval '1 day' and summary -> 'duties' ? :duty::text
+order by started_at desc limit 1
 
 -- name: queue_figures
 -- Pending and due jobs per lane.

@@ -1,0 +1,169 @@
+"""Bucket and index, compared name by name: finds uploads and deletions whose notification was lost.
+
+Both sides are listed in the same order and merged, a page at a time, so that memory stays flat however many objects
+there are. A difference is only a hint: an object is decided on again, by itself, under the revision fence, so an
+orphan is looked up once more before anything is removed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import structlog
+
+from shared.errors import code_of
+from shared.model.decision import Nothing
+from shared.model.document import Document, ObjectMetadata, ObjectRef
+from shared.model.job import Status
+from shared.ports.storage import ObjectStore
+from shared.worker.sync import Synchroniser
+
+_log = structlog.get_logger(__name__)
+
+PAGE = 500
+"""Documents read at once."""
+
+FAILURES_IN_A_ROW = 20
+"""So many objects cannot be decided on one after the other: then it is not about them."""
+
+
+class DriftClass(StrEnum):
+    """How bucket and index differ in one object."""
+
+    MISSING = "missing"
+    """In the bucket, unknown to the index."""
+    STALE = "stale"
+    """The index knows another generation, or other metadata."""
+    ORPHAN = "orphan"
+    """In the index, no longer in the bucket."""
+    FAILED = "failed"
+    """The live generation's job failed or was cancelled: reported, and left to a person."""
+
+
+class DocumentListing(Protocol):
+    """The index, listed as the bucket is."""
+
+    async def documents(self, bucket: str, *, after: str, limit: int) -> list[Document]:
+        """Return the documents of a bucket whose object is believed to be live, by name (UTF-8 bytes), a page."""
+        ...
+
+
+@dataclass(kw_only=True, slots=True)
+class DriftReport:
+    """What a comparison found, and did.
+
+    `settled` were in step when they were looked at again: they changed between listing and repair. `after` is the last
+    name that was compared when there is more to compare, else None.
+    """
+
+    compared: int = 0
+    found: Counter[DriftClass] = field(default_factory=Counter)
+    examples: dict[DriftClass, list[ObjectRef]] = field(default_factory=dict)
+    repaired: int = 0
+    settled: int = 0
+    errors: int = 0
+    after: str | None = None
+
+
+class DriftCheck:
+    """Compares one bucket with its index, from a name on, and repairs what it may."""
+
+    def __init__(
+        self, *, documents: DocumentListing, storage: ObjectStore, synchroniser: Synchroniser, bucket: str
+    ) -> None:
+        """Take both sides, and what decides about one object."""
+        self._documents, self._storage, self._synchroniser = documents, storage, synchroniser
+        self.bucket = bucket
+
+    async def run(
+        self,
+        *,
+        repair: bool,
+        after: str = "",
+        stop: Callable[[], bool] = lambda: False,
+        limit: int | None = None,
+        examples: int = 0,
+    ) -> DriftReport:
+        """Compare names beyond `after` until the end, until `stop()` or for `limit` names; safe to run at once.
+
+        One object's failure is counted and does not stop the others.
+
+        Raises:
+            HeadraceError: the bucket or the database cannot be listed, or no object can be decided on any more.
+        """
+        report, failures, last = DriftReport(), 0, after
+        async with aclosing(differences(self._storage, self._documents, self.bucket, after=after)) as merged:
+            async for ref, difference in merged:
+                if stop() or report.compared == limit:
+                    report.after = last
+                    break
+                report.compared += 1
+                if difference is not None:
+                    report.found[difference] += 1
+                    named = report.examples.setdefault(difference, [])
+                    if len(named) < examples:
+                        named.append(ref)
+                    if repair and difference is not DriftClass.FAILED:
+                        failures = await self._repair(ref, difference, report, failures)
+                last = ref.name
+        return report
+
+    async def _repair(self, ref: ObjectRef, difference: DriftClass, report: DriftReport, failures: int) -> int:
+        """Decide on one object; return how many have failed in a row."""
+        try:
+            decision, _ = await self._synchroniser.bring_in_step(ref)
+        except Exception as error:  # whatever is wrong with one object must not hide the others
+            report.errors += 1
+            _log.warning("drift.object_failed", difference=difference.value, error_code=code_of(error))
+            if failures + 1 >= FAILURES_IN_A_ROW:
+                raise
+            return failures + 1
+        if isinstance(decision, Nothing):
+            report.settled += 1
+        else:
+            report.repaired += 1
+        return 0
+
+
+async def differences(
+    storage: ObjectStore, documents: DocumentListing, bucket: str, *, after: str = ""
+) -> AsyncGenerator[tuple[ObjectRef, DriftClass | None], None]:
+    """Yield every name beyond `after` that is on either side, in order, and how the sides differ in it (None: not)."""
+    objects = storage.list(bucket, start_after=after)
+    rows = _listed(documents, bucket, after)
+    there, here = await anext(objects, None), await anext(rows, None)
+    while there is not None or here is not None:
+        if here is None or (there is not None and _key(there.ref) < _key(here.ref)):
+            assert there is not None
+            yield there.ref, DriftClass.MISSING
+            there = await anext(objects, None)
+        elif there is None or _key(here.ref) < _key(there.ref):
+            yield here.ref, DriftClass.ORPHAN
+            here = await anext(rows, None)
+        else:
+            yield there.ref, _compare(there, here)
+            there, here = await anext(objects, None), await anext(rows, None)
+
+
+def _compare(there: ObjectMetadata, here: Document) -> DriftClass | None:
+    # The metageneration too: it may have moved the object to another organization.
+    if (here.generation, here.metageneration) != (there.generation, there.metageneration):
+        return DriftClass.STALE
+    return DriftClass.FAILED if here.current_job_status in {Status.FAILED, Status.CANCELLED} else None
+
+
+async def _listed(documents: DocumentListing, bucket: str, after: str) -> AsyncIterator[Document]:
+    while page := await documents.documents(bucket, after=after, limit=PAGE):
+        for document in page:
+            yield document
+        after = page[-1].ref.name
+
+
+def _key(ref: ObjectRef) -> bytes:
+    """The order in which Cloud Storage and the index both list."""
+    return ref.name.encode("utf-8", "surrogatepass")
