@@ -26,10 +26,13 @@ from google.pubsub_v1 import SubscriberAsyncClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 from google.pubsub_v1.types import PubsubMessage
 
+from services.recover.app import recover_run
+from services.recover.settings import RecoverSettings
 from shared.clock import SystemClock
 from shared.local.process import MINIMAL_ENVIRONMENT, ChildProcess
 from shared.local.stack import LocalStack
 from shared.model.document import ObjectMetadata, ObjectRef
+from shared.postgres.migrate import migrate
 from shared.pubsub.topics import subscription_path
 from shared.runtime.app import Build, S, running
 from shared.settings import load
@@ -146,6 +149,13 @@ class Site:
         assert process.returncode == 0, summary
         return summary
 
+    async def recover_here(self, **said: object) -> dict[str, Any]:
+        """Make one recover run within this process, with bucket and index compared; return its summary."""
+        settings = load(RecoverSettings, self.environment(said))
+        async with AsyncExitStack() as stack:
+            run, _ = await recover_run(settings, stack)
+            return await run(reconcile_now=True)
+
     async def upload(self, name: str, content: Path | bytes, **metadata: str) -> ObjectMetadata:
         """Put an object into the bucket; metadata names are written with underscores."""
         ref = ObjectRef(self.servers.bucket, name)
@@ -245,6 +255,25 @@ async def new_site(database_url: str) -> AsyncIterator[Site]:
             open_site(servers, folder) as site,
         ):
             yield site
+
+
+@asynccontextmanager
+async def new_site_with_postgres() -> AsyncIterator[Site]:
+    """Start everything, with a Postgres of its own that the test may kill. Must be entered on the main thread."""
+    with TemporaryDirectory(prefix="headrace-tests-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        async with LocalStack(folder / "data", durable=False) as servers:
+            await migrate(servers.environment()["DATABASE_URL"])
+            async with open_site(servers, folder) as site:
+                yield site
+
+
+@pytest.fixture
+async def site_with_postgres() -> AsyncIterator[Site]:
+    """Give servers whose database belongs to this test alone."""
+    async with new_site_with_postgres() as opened:
+        yield opened
 
 
 @pytest.fixture
