@@ -2,15 +2,16 @@
 
 import secrets
 from collections.abc import Callable, Sequence
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from math import inf
 
 from shared.clock import Clock
 from shared.errors import DependencyUnavailable, NotFound
-from shared.local.pubsub.lease import Entry
-from shared.local.pubsub.limits import check_name, check_publish, check_subscription, invalid
+from shared.local.pubsub.history import History
+from shared.local.pubsub.lease import Entry, Published
+from shared.local.pubsub.limits import check_name, check_publish, check_subscription, check_topic, invalid
 from shared.local.pubsub.subscription import Subscription
-from shared.local.pubsub.wire import PubsubMessage, Raw
+from shared.local.pubsub.wire import PubsubMessage, Raw, Topic
 from shared.local.pubsub.wire import Subscription as SubscriptionConfig
 
 ACTIVE = 1  # the state of a topic and of a subscription; both enumerations give it this number
@@ -29,12 +30,20 @@ class Broker:
     """All topics and subscriptions of one endpoint; lives on one event loop and does nothing by itself.
 
     Whoever drives it asks `arm` when to call `tick`, and is told through `on_earlier_wakeup` when that moment has
-    come closer.
+    come closer; through `on_push_change`, when there may be another subscription to push for.
     """
 
-    def __init__(self, clock: Clock, *, on_earlier_wakeup: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        on_earlier_wakeup: Callable[[], None] = lambda: None,
+        on_push_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self._clock = clock
         self._on_earlier_wakeup = on_earlier_wakeup
+        self._on_push_change = on_push_change
+        self._history = History(clock)
         self._armed_seconds = inf
         self._topics: dict[str, Raw] = {}
         self._subscriptions: dict[str, Subscription] = {}
@@ -49,7 +58,7 @@ class Broker:
 
     def create_topic(self, config: Raw) -> Raw:
         """Create a topic and return its configuration."""
-        check_name(config.name, "topics")
+        check_topic(config)
         if config.name in self._topics:
             raise invalid(f"The topic {config.name} exists already.", "ALREADY_EXISTS")
         config.state = ACTIVE
@@ -67,9 +76,12 @@ class Broker:
 
     def update_topic(self, config: Raw, paths: Sequence[str]) -> Raw:
         """Take the named fields of `config` over into the topic."""
-        current = self.topic(config.name)
-        _merge(current, config, paths, immutable=frozenset({"name"}))
-        return current
+        changed = Topic()
+        changed.CopyFrom(self.topic(config.name))
+        _merge(changed, config, paths, immutable=frozenset({"name"}))
+        check_topic(changed)
+        self._topics[config.name] = changed
+        return changed
 
     def topics(self, project: str) -> list[Raw]:
         """Return the topics of a project ("projects/p")."""
@@ -79,6 +91,9 @@ class Broker:
         """Delete a topic; its subscriptions stay and keep what they have."""
         self.topic(name)
         del self._topics[name]
+        self._history.forget_topic(name)
+        for snapshot in self._history.snapshots(topic=name):
+            snapshot.topic = DELETED_TOPIC
         for subscription in self._by_topic.pop(name):
             subscription.config.topic = DELETED_TOPIC
 
@@ -99,6 +114,7 @@ class Broker:
         subscription = Subscription(_with_defaults(config), self._clock, forward=self._forward, alarm=self._alarm)
         self._subscriptions[config.name] = subscription
         self._by_topic[config.topic].append(subscription)
+        self._on_push_change()
         return subscription.config
 
     def subscription(self, name: str) -> Subscription:
@@ -117,7 +133,14 @@ class Broker:
         _merge(changed, config, paths, immutable=_IMMUTABLE_FIELDS)
         check_subscription(changed)
         self._check_dead_letter_topic(changed)
+        before = subscription.config
+        delivers_anew = changed.push_config != before.push_config or (
+            subscription.push_endpoint and changed.ack_deadline_seconds != before.ack_deadline_seconds
+        )
         subscription.configure(_with_defaults(changed))
+        if delivers_anew:
+            subscription.end_consumers(invalid("The subscription delivers in another way now.", "FAILED_PRECONDITION"))
+            self._on_push_change()
         return subscription.config
 
     def subscriptions(self, project: str) -> list[Raw]:
@@ -129,10 +152,61 @@ class Broker:
         """Delete a subscription with all its messages; its streams end."""
         subscription = self.subscription(name)
         del self._subscriptions[name]
-        siblings = self._by_topic.get(subscription.config.topic, [])
-        if subscription in siblings:
-            siblings.remove(subscription)
+        self._part(subscription)
         subscription.close(NotFound(f"The subscription {name} was deleted."))
+
+    def detach_subscription(self, name: str) -> None:
+        """Take a subscription off its topic for good: it keeps its name, loses its messages, and gets no more."""
+        subscription = self.subscription(name)
+        self._part(subscription)
+        subscription.config.detached = True
+        subscription.close(invalid("The subscription was detached from its topic.", "FAILED_PRECONDITION"))
+
+    def pushing(self) -> list[Subscription]:
+        """Return the subscriptions that push."""
+        return [entry for entry in self._subscriptions.values() if entry.push_endpoint and not entry.config.detached]
+
+    # --- history
+
+    def create_snapshot(self, name: str, subscription: str, labels: dict[str, str]) -> Raw:
+        """Keep what a subscription has not read, and what is published from now on, for a later seek."""
+        return self._history.take(name, self.subscription(subscription), labels)
+
+    def snapshot(self, name: str) -> Raw:
+        """Return the configuration of a snapshot."""
+        return self._history.snapshot(name)
+
+    def update_snapshot(self, config: Raw, paths: Sequence[str]) -> Raw:
+        """Take the named fields of `config` over into the snapshot."""
+        current = self._history.snapshot(config.name)
+        _merge(current, config, paths, immutable=frozenset({"name", "topic"}))
+        return current
+
+    def snapshots(self, project: str) -> list[Raw]:
+        """Return the snapshots of a project ("projects/p")."""
+        return self._history.snapshots(project)
+
+    def topic_snapshots(self, topic: str) -> list[str]:
+        """Return the names of a topic's snapshots."""
+        self.topic(topic)
+        return [snapshot.name for snapshot in self._history.snapshots(topic=topic)]
+
+    def delete_snapshot(self, name: str) -> None:
+        """Delete a snapshot."""
+        self._history.delete(name)
+
+    def seek_to_time(self, name: str, moment: datetime) -> None:
+        """Make unread in a subscription what was published since `moment`, and nothing else."""
+        subscription = self.subscription(name)
+        topic = self._topics.get(subscription.config.topic)
+        subscription.seek(moment, self._history.retained(topic) if topic is not None else ())
+
+    def seek_to_snapshot(self, name: str, snapshot: str) -> None:
+        """Make unread in a subscription what was unread when the snapshot was taken, and what came since."""
+        subscription = self.subscription(name)
+        if self._history.snapshot(snapshot).topic != subscription.config.topic:
+            raise invalid("The snapshot is of another topic than the subscription.", "FAILED_PRECONDITION")
+        subscription.restore(self._history.unread(snapshot))
 
     def close(self) -> None:
         """End every stream as a service does that goes away; the clients come back by themselves."""
@@ -182,9 +256,10 @@ class Broker:
             self.drop_next -= 1
             return str(message.message_id)
         size_bytes = message.ByteSize()
-        published_at_seconds = self._clock.monotonic()
+        published = Published(message, size_bytes, self._clock.monotonic())
+        self._history.record(self._topics[topic], published)
         for subscription in self._by_topic[topic]:
-            subscription.offer(message, size_bytes, published_at_seconds)
+            subscription.offer(*published)
         message_id = str(message.message_id)
         if self.duplicate_next > 0:
             self.duplicate_next -= 1
@@ -193,6 +268,11 @@ class Broker:
             self._enqueue(topic, again)
             self.duplicate_next = left
         return message_id
+
+    def _part(self, subscription: Subscription) -> None:
+        siblings = self._by_topic.get(subscription.config.topic, [])
+        if subscription in siblings:
+            siblings.remove(subscription)
 
     def _dispatch(self, topic: str) -> None:
         for subscription in self._by_topic[topic]:

@@ -11,8 +11,10 @@ import grpc
 from shared.clock import Clock, SystemClock
 from shared.local.pubsub.broker import Broker
 from shared.local.pubsub.mux import open_port
+from shared.local.pubsub.push import PushService
 from shared.local.pubsub.rest import rest_app
 from shared.local.pubsub.server import Api, add_grpc
+from shared.local.pubsub.tokens import TokenIssuer
 from shared.local.pubsub.topology import Topology
 
 STOP_GRACE_SECONDS = 0.5
@@ -47,29 +49,35 @@ async def serve(
         InvalidRequest, NotFound: the topology is wrong.
     """
     clock = clock or SystemClock()
-    earlier = asyncio.Event()
-    broker = Broker(clock, on_earlier_wakeup=earlier.set)
+    earlier, pushes = asyncio.Event(), asyncio.Event()
+    broker = Broker(clock, on_earlier_wakeup=earlier.set, on_push_change=pushes.set)
+    tokens = TokenIssuer(clock)
     if topology is not None:
         topology.create(broker)
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)])
     api = Api(broker)
     add_grpc(server, api)
     grpc_port = server.add_insecure_port("127.0.0.1:0")
-    timers = asyncio.create_task(_run_timers(broker, clock, earlier))
+    duties = {
+        asyncio.create_task(_run_timers(broker, clock, earlier)),
+        asyncio.create_task(PushService(broker, clock, tokens, pushes).run()),
+    }
     await server.start()
     try:
-        async with open_port(host, port, grpc_port=grpc_port, app=rest_app(api)) as bound_port:
+        async with open_port(host, port, grpc_port=grpc_port, app=rest_app(api, tokens)) as bound_port:
             try:
                 yield Endpoint(host, bound_port, broker)
             finally:
                 broker.close()
                 await server.stop(STOP_GRACE_SECONDS)
     finally:
-        timers.cancel()
-        await asyncio.wait([timers])
+        for duty in duties:
+            duty.cancel()
+        await asyncio.wait(duties)
         await server.stop(None)  # again, if the port could not be opened
-        if not timers.cancelled():
-            timers.result()  # a timer that died would have left leases for ever: say so
+        for duty in duties:
+            if not duty.cancelled():
+                duty.result()  # a timer that died would have left leases for ever: say so
 
 
 async def _run_timers(broker: Broker, clock: Clock, earlier: asyncio.Event) -> None:

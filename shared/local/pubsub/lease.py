@@ -4,12 +4,21 @@ import secrets
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
+from typing import NamedTuple
 
 from shared.errors import HeadraceError
 from shared.local.pubsub.wire import Raw
 
 INBOX_LIMIT = 1000
 """Messages leased to a stream but not yet written to it; bounds what a stream without flow control can pile up."""
+
+
+class Published(NamedTuple):
+    """A message as it was published, without any subscription's view of it."""
+
+    message: Raw
+    size_bytes: int
+    published_at_seconds: float
 
 
 class Entry:
@@ -26,6 +35,10 @@ class Entry:
         self.lane: Lane | None = None
         self.acked = False  # acknowledged, but kept while an earlier message of its key may be redelivered
         self.gone = False  # settled; queues that still hold it skip it
+
+    def published(self) -> Published:
+        """Return the message as it was published."""
+        return Published(self.message, self.size_bytes, self.published_at_seconds)
 
 
 class Lease:
@@ -56,6 +69,10 @@ class Consumer:
         self.ack_deadline_seconds = ack_deadline_seconds
         self.max_messages = max_messages
         self.max_bytes = max_bytes
+        self.paused = False
+        """Takes nothing for now: a push endpoint that refused is left alone for a while."""
+        self.one_of_a_key = False
+        """Takes the next message of an ordering key only when the one before is settled, as push has to."""
         self.outstanding_messages = 0
         self.outstanding_bytes = 0
         self.turn = 0
@@ -64,7 +81,7 @@ class Consumer:
 
     def room(self) -> int:
         """Return how many more messages may be leased to this consumer now."""
-        if 0 < self.max_bytes <= self.outstanding_bytes:
+        if self.paused or 0 < self.max_bytes <= self.outstanding_bytes:
             return 0
         room = INBOX_LIMIT - len(self.inbox)
         return room if self.max_messages <= 0 else min(room, self.max_messages - self.outstanding_messages)

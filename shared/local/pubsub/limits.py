@@ -1,11 +1,12 @@
 """What the real service refuses, refused here too, with the same status codes.
 
-The errors' `code` names the status of the API: NOT_FOUND, ALREADY_EXISTS, UNIMPLEMENTED or, by default,
-INVALID_ARGUMENT.
+The errors' `code` names the status of the API: NOT_FOUND, ALREADY_EXISTS, FAILED_PRECONDITION, UNIMPLEMENTED or, by
+default, INVALID_ARGUMENT.
 """
 
 import re
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from shared.errors import InvalidRequest
 from shared.local.pubsub.filters import parse_filter
@@ -20,7 +21,7 @@ MAX_ORDERING_KEY_BYTES = 1024
 MAX_ACK_DEADLINE_SECONDS = 600
 
 _NAME = re.compile(
-    r"projects/(?P<project>[^/]+)/(?P<kind>topics|subscriptions)/(?P<id>[A-Za-z][\w.~+%-]{2,254})", re.ASCII
+    r"projects/(?P<project>[^/]+)/(?P<kind>topics|subscriptions|snapshots)/(?P<id>[A-Za-z][\w.~+%-]{2,254})", re.ASCII
 )
 
 
@@ -30,7 +31,7 @@ def invalid(sentence: str, code: str = "INVALID_ARGUMENT") -> InvalidRequest:
 
 
 def check_name(name: str, kind: str) -> None:
-    """Refuse what is no full name of the given kind ("topics", "subscriptions")."""
+    """Refuse what is no full name of the given kind ("topics", "subscriptions", "snapshots")."""
     match = _NAME.fullmatch(name)
     if match is None or match["kind"] != kind or match["id"].startswith("goog"):
         raise invalid(f"{name!r} is not of the form projects/PROJECT/{kind}/ID with an id of 3 to 255 characters.")
@@ -74,9 +75,12 @@ def check_subscription(config: Raw) -> None:
     check_name(config.name, "subscriptions")
     if config.enable_exactly_once_delivery:
         raise invalid("The local endpoint has no exactly-once delivery.", "UNIMPLEMENTED")
-    for field in ("push_config", "bigquery_config", "cloud_storage_config", "bigtable_config"):
+    for field in ("bigquery_config", "cloud_storage_config", "bigtable_config"):
         if config.HasField(field) and getattr(config, field).ByteSize():
-            raise invalid(f"The local endpoint delivers to those who pull; it has no {field}.", "UNIMPLEMENTED")
+            raise invalid(f"The local endpoint exports nothing; it has no {field}.", "UNIMPLEMENTED")
+    if config.message_transforms:
+        raise invalid("The local endpoint transforms no messages.", "UNIMPLEMENTED")
+    _check_push(config.push_config)
     parse_filter(config.filter)
     if config.ack_deadline_seconds and not 10 <= config.ack_deadline_seconds <= MAX_ACK_DEADLINE_SECONDS:
         raise invalid("The ack deadline is 10 to 600 seconds.")
@@ -87,10 +91,32 @@ def check_subscription(config: Raw) -> None:
         backoffs = [config.retry_policy.minimum_backoff, config.retry_policy.maximum_backoff]
         if not all(0 <= backoff.ToTimedelta().total_seconds() <= 600 for backoff in backoffs):
             raise invalid("Backoffs are 0 to 600 seconds.")
+    _check_retention(config)
+
+
+def check_topic(config: Raw) -> None:
+    """Refuse the configuration of a topic that the service would not take."""
+    check_name(config.name, "topics")
+    _check_retention(config)
+
+
+def _check_retention(config: Raw) -> None:
     if config.HasField("message_retention_duration"):
         seconds = config.message_retention_duration.ToTimedelta().total_seconds()
         if not 600 <= seconds <= 31 * 24 * 3600:
             raise invalid("Messages are retained for 10 minutes to 31 days.")
+
+
+def _check_push(config: Raw) -> None:
+    endpoint = config.push_endpoint
+    if not endpoint:
+        return
+    url = urlsplit(endpoint)
+    # The service takes https only; on one machine nobody has a certificate.
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise invalid(f"{endpoint!r} is no address that can be pushed to.")
+    if config.HasField("oidc_token") and not config.oidc_token.service_account_email:
+        raise invalid("A token needs the e-mail address of a service account.")
 
 
 def check_ack_deadline(seconds: int, *, least: int = 0) -> None:

@@ -10,6 +10,7 @@ from shared.errors import HeadraceError
 from shared.local.pubsub.broker import Broker
 from shared.local.pubsub.limits import MAX_REQUEST_BYTES, invalid
 from shared.local.pubsub.server import Api
+from shared.local.pubsub.tokens import TokenIssuer
 
 _json: Any = json_format  # its functions have no types
 
@@ -34,15 +35,28 @@ _ROUTES = [
     ("POST", "subscriptions/{id}:acknowledge", "Subscriber/Acknowledge", "subscription"),
     ("POST", "subscriptions/{id}:seek", "Subscriber/Seek", "subscription"),
     ("POST", "subscriptions/{id}:modifyAckDeadline", "Subscriber/ModifyAckDeadline", "subscription"),
+    ("POST", "subscriptions/{id}:modifyPushConfig", "Subscriber/ModifyPushConfig", "subscription"),
+    ("POST", "subscriptions/{id}:detach", "Publisher/DetachSubscription", "subscription"),
+    ("PUT", "snapshots/{id}", "Subscriber/CreateSnapshot", "name"),
+    ("GET", "snapshots/{id}", "Subscriber/GetSnapshot", "snapshot"),
+    ("PATCH", "snapshots/{id}", "Subscriber/UpdateSnapshot", ""),
+    ("DELETE", "snapshots/{id}", "Subscriber/DeleteSnapshot", "snapshot"),
+    ("GET", "snapshots", "Subscriber/ListSnapshots", "project"),
+    ("GET", "topics/{id}/snapshots", "Publisher/ListTopicSnapshots", "topic"),
 ]
 
 
-def rest_app(api: Api) -> web.Application:
-    """Return the application: /v1/projects/…, and POST /fault for tests."""
+CERTIFICATES_PATH = "/oauth2/v1/certs"
+"""Where the keys of push requests' tokens are published; the path is that of Google's."""
+
+
+def rest_app(api: Api, tokens: TokenIssuer) -> web.Application:
+    """Return the application: /v1/projects/…, the certificates of push, and POST /fault for tests."""
     app = web.Application(client_max_size=2 * MAX_REQUEST_BYTES)  # base64 takes a third more
     for method, path, name, field in _ROUTES:
         pattern = path.replace("{id}", "{id:[^/:]+}")
         app.router.add_route(method, f"/v1/projects/{{project:[^/]+}}/{pattern}", _Route(api, name, field).handle)
+    app.router.add_get(CERTIFICATES_PATH, _certificates(tokens))
     app.router.add_post("/fault", _fault(api.broker))
     return app
 
@@ -83,6 +97,13 @@ def _error(error: HeadraceError) -> web.Response:
     status = HTTP_STATUS.get(error.code, 400)
     body = {"error": {"code": status, "message": error.message, "status": error.code}}
     return web.json_response(body, status=status)
+
+
+def _certificates(tokens: TokenIssuer) -> Any:
+    async def handle(_http: web.Request) -> web.Response:
+        return web.json_response(tokens.certificates())
+
+    return handle
 
 
 def _fault(broker: Broker) -> Any:

@@ -72,6 +72,22 @@ class Api:
             "Subscriber/Acknowledge": (wire.AcknowledgeRequest, wire.Empty, self._acknowledge),
             "Subscriber/ModifyAckDeadline": (wire.ModifyAckDeadlineRequest, wire.Empty, self._modify_ack_deadline),
             "Subscriber/Seek": (wire.SeekRequest, wire.SeekResponse, self._seek),
+            "Subscriber/ModifyPushConfig": (wire.ModifyPushConfigRequest, wire.Empty, self._modify_push_config),
+            "Publisher/DetachSubscription": (
+                wire.DetachSubscriptionRequest,
+                wire.DetachSubscriptionResponse,
+                self._detach_subscription,
+            ),
+            "Subscriber/CreateSnapshot": (wire.CreateSnapshotRequest, wire.Snapshot, self._create_snapshot),
+            "Subscriber/GetSnapshot": (wire.GetSnapshotRequest, wire.Snapshot, self._get_snapshot),
+            "Subscriber/UpdateSnapshot": (wire.UpdateSnapshotRequest, wire.Snapshot, self._update_snapshot),
+            "Subscriber/DeleteSnapshot": (wire.DeleteSnapshotRequest, wire.Empty, self._delete_snapshot),
+            "Subscriber/ListSnapshots": (wire.ListSnapshotsRequest, wire.ListSnapshotsResponse, self._list_snapshots),
+            "Publisher/ListTopicSnapshots": (
+                wire.ListTopicSnapshotsRequest,
+                wire.ListTopicSnapshotsResponse,
+                self._list_topic_snapshots,
+            ),
         }
 
     async def _create_topic(self, request: Raw) -> Raw:
@@ -126,6 +142,7 @@ class Api:
             ack_deadline_seconds=subscription.ack_deadline_seconds,
             max_messages=min(request.max_messages, MAX_MESSAGES),
         )
+        subscription.check_pulled()
         subscription.tick()
         subscription.attach(consumer)
         response = wire.PullResponse()
@@ -154,11 +171,44 @@ class Api:
         return wire.Empty()
 
     async def _seek(self, request: Raw) -> Raw:
-        if not request.HasField("time"):
-            raise invalid("The local endpoint has no snapshots; it seeks to a time.", "UNIMPLEMENTED")
-        moment = request.time.ToDatetime(UTC)
-        self.broker.subscription(request.subscription).seek(moment)
+        match request.WhichOneof("target"):
+            case "time":
+                self.broker.seek_to_time(request.subscription, request.time.ToDatetime(UTC))
+            case "snapshot":
+                self.broker.seek_to_snapshot(request.subscription, request.snapshot)
+            case _:
+                raise invalid("A seek goes to a time or to a snapshot.")
         return wire.SeekResponse()
+
+    async def _modify_push_config(self, request: Raw) -> Raw:
+        config = wire.Subscription(name=request.subscription, push_config=request.push_config)
+        self.broker.update_subscription(config, ["push_config"])
+        return wire.Empty()
+
+    async def _detach_subscription(self, request: Raw) -> Raw:
+        self.broker.detach_subscription(request.subscription)
+        return wire.DetachSubscriptionResponse()
+
+    async def _create_snapshot(self, request: Raw) -> Raw:
+        return self.broker.create_snapshot(request.name, request.subscription, dict(request.labels))
+
+    async def _get_snapshot(self, request: Raw) -> Raw:
+        return self.broker.snapshot(request.snapshot)
+
+    async def _update_snapshot(self, request: Raw) -> Raw:
+        return self.broker.update_snapshot(request.snapshot, request.update_mask.paths)
+
+    async def _delete_snapshot(self, request: Raw) -> Raw:
+        self.broker.delete_snapshot(request.snapshot)
+        return wire.Empty()
+
+    async def _list_snapshots(self, request: Raw) -> Raw:
+        page, token = _page(self.broker.snapshots(request.project), request)
+        return wire.ListSnapshotsResponse(snapshots=page, next_page_token=token)
+
+    async def _list_topic_snapshots(self, request: Raw) -> Raw:
+        page, token = _page(self.broker.topic_snapshots(request.topic), request)
+        return wire.ListTopicSnapshotsResponse(snapshots=page, next_page_token=token)
 
 
 def add_grpc(server: Any, api: Api) -> None:

@@ -39,6 +39,7 @@ class StreamingPull:
         except StopAsyncIteration:
             raise invalid("A stream begins with the name of a subscription.") from None
         subscription = self._broker.subscription(first.subscription)
+        subscription.check_pulled()
         check_ack_deadline(first.stream_ack_deadline_seconds, least=10)
         consumer = Consumer(
             wake=self._changed.set,

@@ -1,7 +1,7 @@
 """One subscription: who holds which message until when, and what happens to those that nobody settles."""
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -10,7 +10,8 @@ from math import inf
 from shared.clock import Clock
 from shared.errors import HeadraceError
 from shared.local.pubsub.filters import parse_filter
-from shared.local.pubsub.lease import Consumer, Entry, Lane, Lease
+from shared.local.pubsub.lease import Consumer, Entry, Lane, Lease, Published
+from shared.local.pubsub.limits import invalid
 from shared.local.pubsub.wire import Raw
 
 
@@ -60,6 +61,15 @@ class Subscription:
         self.dead_letter_topic: str = config.dead_letter_policy.dead_letter_topic
         self._max_attempts: int = config.dead_letter_policy.max_delivery_attempts
         self._retention_seconds: float = config.message_retention_duration.ToTimedelta().total_seconds()
+        if not config.retain_acked_messages:
+            self._retained.clear()
+        if self._entries:  # they may be over sooner now
+            self._alarm(self.next_wakeup())
+
+    @property
+    def push_endpoint(self) -> str:
+        """Where messages are pushed to; empty: they are pulled."""
+        return str(self.config.push_config.push_endpoint)
 
     @property
     def backlog(self) -> int:
@@ -92,6 +102,17 @@ class Subscription:
             self._queue_lane(lane)
         else:
             self._ready.append(entry)
+
+    def check_pulled(self) -> None:
+        """Refuse to be pulled from.
+
+        Raises:
+            InvalidRequest: the subscription was detached from its topic, or pushes.
+        """
+        if self.config.detached:
+            raise invalid("The subscription was detached from its topic.", "FAILED_PRECONDITION")
+        if self.push_endpoint:
+            raise invalid("The subscription pushes; nothing can be pulled from it.", "FAILED_PRECONDITION")
 
     def attach(self, consumer: Consumer) -> None:
         """Begin to lease messages to this consumer, evenly with the others."""
@@ -161,21 +182,35 @@ class Subscription:
         self.dispatch()
         return len(leases)
 
-    def seek(self, moment: datetime) -> None:
+    def unread(self) -> list[Published]:
+        """Return what is not acknowledged, oldest first."""
+        self.tick()
+        return [entry.published() for entry in self._entries.values() if not entry.acked]
+
+    def seek(self, moment: datetime, topic_history: Iterable[Published] = ()) -> None:
         """Make everything published before `moment` settled and everything since then (still known) unread.
 
-        Attempts begin anew and all leases end. Going back over settled messages needs `retain_acked_messages`.
+        Attempts begin anew and all leases end. Going back over settled messages needs `retain_acked_messages`, or a
+        topic that retains its own.
         """
+        self._rewind(lambda message: message.publish_time.ToDatetime(UTC) >= moment, topic_history)
+
+    def restore(self, unread: Mapping[str, Published]) -> None:
+        """Make exactly these messages unread, and all others that are known settled; attempts begin anew."""
+        self._rewind(lambda message: message.message_id in unread, unread.values())
+
+    def _rewind(self, is_unread: Callable[[Raw], bool], history: Iterable[Published]) -> None:
         self.tick()
-        known = sorted([*self._retained, *self._entries.values()], key=lambda entry: int(entry.message.message_id))
+        own = [entry.published() for entry in (*self._retained, *self._entries.values())]
+        known = {published.message.message_id: published for published in (*history, *own)}
         for lease in list(self._leases.values()):
             self._end(lease)
         self._forget()
-        for entry in known:
-            if entry.message.publish_time.ToDatetime(UTC) >= moment:
-                self.offer(entry.message, entry.size_bytes, entry.published_at_seconds)
+        for _, published in sorted(known.items(), key=lambda item: int(item[0])):
+            if is_unread(published.message):
+                self.offer(*published)
             elif self.config.retain_acked_messages:
-                self._retained.append(entry)
+                self._retained.append(Entry(*published))
         self.dispatch()
 
     def tick(self) -> None:
@@ -227,11 +262,16 @@ class Subscription:
 
     def close(self, reason: HeadraceError) -> None:
         """Forget everything and end the consumers with a reason."""
+        self.end_consumers(reason)
+        self._forget()
+
+    def end_consumers(self, reason: HeadraceError) -> None:
+        """End who reads now, with a reason; what they hold stays leased."""
         consumers, self._consumers = self._consumers, []
         for consumer in consumers:
             consumer.closed_by = reason
+            self.detach(consumer)
             consumer.wake()
-        self._forget()
 
     def _forget(self) -> None:
         self._entries.clear()
@@ -246,7 +286,7 @@ class Subscription:
         item = self._ready.popleft()
         if isinstance(item, Lane):
             item.queued = False
-            entries = item.start_batch(consumer.room())
+            entries = item.start_batch(1 if consumer.one_of_a_key else consumer.room())
         else:
             entries = [] if item.gone else [item]
         if isinstance(item, Lane) and not entries:

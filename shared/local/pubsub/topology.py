@@ -20,6 +20,10 @@ class SubscriptionSpec(BaseModel):
     max_backoff_seconds: float | None = None
     filter: str = ""
     ordering: bool = False
+    retention_seconds: int = 0
+    push_endpoint: str = ""
+    push_service_account: str = ""
+    """Whose token a push request carries; its audience is the address."""
 
 
 class Topology(BaseModel):
@@ -47,6 +51,12 @@ class Topology(BaseModel):
                 filter=spec.filter,
                 enable_message_ordering=spec.ordering,
             )
+            if spec.retention_seconds:
+                config.message_retention_duration.FromSeconds(spec.retention_seconds)
+            if spec.push_endpoint:
+                config.push_config.push_endpoint = spec.push_endpoint
+                if spec.push_service_account:
+                    config.push_config.oidc_token.service_account_email = spec.push_service_account
             if spec.dead_letter_topic:
                 config.dead_letter_policy.dead_letter_topic = self._topic(spec.dead_letter_topic)
                 config.dead_letter_policy.max_delivery_attempts = spec.max_delivery_attempts

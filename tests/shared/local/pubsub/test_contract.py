@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shared.local.pubsub.endpoint import serve
-from tests.contracts.pubsub import PubSubContract, Target
+from tests.contracts.pubsub import PubSubContract
+from tests.contracts.pubsub_desk import Target
+from tests.contracts.pubsub_history import HistoryContract
+from tests.contracts.pubsub_push import PushContract
 from tests.plugins.clock import ManualClock
 
 
-class TestEndpoint(PubSubContract):
+class TestEndpoint(PubSubContract, HistoryContract, PushContract):
     """Our endpoint has every feature."""
 
     @pytest.fixture

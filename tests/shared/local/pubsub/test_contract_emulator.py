@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.pubsub import PubSubContract, Target
+from tests.contracts.pubsub import PubSubContract
+from tests.contracts.pubsub_desk import Target
+from tests.contracts.pubsub_history import HistoryContract
+from tests.contracts.pubsub_push import PushContract
 
 
 def emulator_jar() -> Path | None:
@@ -25,7 +28,7 @@ JAR = emulator_jar()
 
 @pytest.mark.slow
 @pytest.mark.skipif(JAR is None, reason="Java or the Cloud SDK's pubsub-emulator component is not installed")
-class TestEmulator(PubSubContract):
+class TestEmulator(PubSubContract, HistoryContract, PushContract):
     """The emulator passes the core of the suite."""
 
     @pytest.fixture

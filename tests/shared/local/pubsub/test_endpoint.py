@@ -133,14 +133,11 @@ async def test_a_pull_that_was_given_up_takes_no_message(endpoint: Endpoint) -> 
 
 
 async def test_what_the_endpoint_lacks_is_refused(endpoint: Endpoint) -> None:
-    """A push subscription is not taken as if it would push."""
+    """A subscription with exactly-once delivery is not taken as if it had it."""
     async with grpc.aio.insecure_channel(endpoint.address) as channel:
         client = SubscriberAsyncClient(transport=SubscriberGrpcAsyncIOTransport(channel=channel))
-        request = {
-            "name": "projects/p/subscriptions/push",
-            "topic": TOPIC,
-            "push_config": {"push_endpoint": "http://127.0.0.1:1/"},
-        }
+        name = "projects/p/subscriptions/once"
+        request = {"name": name, "topic": TOPIC, "enable_exactly_once_delivery": True}
         with pytest.raises(MethodNotImplemented):
             await client.create_subscription(request=request)
 

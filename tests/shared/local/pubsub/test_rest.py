@@ -58,8 +58,35 @@ async def test_a_seek_to_the_future_purges(rest: Rest) -> None:
     assert await rest.call("POST", f"/v1/{SUBSCRIPTION}:seek", {"time": "2100-01-01T00:00:00Z"}) == (200, {})
     empty = await rest.call("POST", f"/v1/{SUBSCRIPTION}:pull", {"maxMessages": 5, "returnImmediately": True})
     assert empty == (200, {})
-    status, _ = await rest.call("POST", f"/v1/{SUBSCRIPTION}:seek", {"snapshot": "projects/p/snapshots/s"})
-    assert status == 501
+    assert (await rest.call("POST", f"/v1/{SUBSCRIPTION}:seek", {}))[0] == 400
+
+
+async def test_snapshots_push_and_detach_work_over_rest(rest: Rest) -> None:
+    """What gcloud asks for before, during and after an accident has its paths."""
+    message = {"data": base64.b64encode(b"hello").decode()}
+    await rest.call("POST", "/v1/projects/p/topics/work:publish", {"messages": [message]})
+    snapshot = "projects/p/snapshots/before"
+    status, taken = await rest.call("PUT", f"/v1/{snapshot}", {"subscription": SUBSCRIPTION, "labels": {"why": "test"}})
+    assert (status, taken["topic"], taken["labels"]) == (200, "projects/p/topics/work", {"why": "test"})
+    change = {"snapshot": {"name": snapshot, "labels": {"why": "kept"}}, "updateMask": "labels"}
+    assert (await rest.call("PATCH", f"/v1/{snapshot}", change))[1]["labels"] == {"why": "kept"}
+    assert (await rest.call("GET", f"/v1/{snapshot}"))[1]["name"] == snapshot
+    assert len((await rest.call("GET", "/v1/projects/p/snapshots"))[1]["snapshots"]) == 1
+    assert (await rest.call("GET", "/v1/projects/p/topics/work/snapshots"))[1] == {"snapshots": [snapshot]}
+    await rest.call("POST", f"/v1/{SUBSCRIPTION}:seek", {"time": "2100-01-01T00:00:00Z"})
+    assert await rest.call("POST", f"/v1/{SUBSCRIPTION}:seek", {"snapshot": snapshot}) == (200, {})
+    _, pulled = await rest.call("POST", f"/v1/{SUBSCRIPTION}:pull", {"maxMessages": 5})
+    assert pulled["receivedMessages"][0]["message"]["data"] == message["data"]
+    push = {"pushConfig": {"pushEndpoint": "http://127.0.0.1:1/", "oidcToken": {"serviceAccountEmail": "a@b"}}}
+    assert await rest.call("POST", f"/v1/{SUBSCRIPTION}:modifyPushConfig", push) == (200, {})
+    _, refused = await rest.call("POST", f"/v1/{SUBSCRIPTION}:pull", {"maxMessages": 5})
+    assert refused["error"]["status"] == "FAILED_PRECONDITION"
+    wrong = {"pushConfig": {"pushEndpoint": "nowhere"}}
+    assert (await rest.call("POST", f"/v1/{SUBSCRIPTION}:modifyPushConfig", wrong))[0] == 400
+    assert await rest.call("POST", f"/v1/{SUBSCRIPTION}:detach") == (200, {})
+    assert (await rest.call("GET", f"/v1/{SUBSCRIPTION}"))[1]["detached"]
+    assert await rest.call("DELETE", f"/v1/{snapshot}") == (200, {})
+    assert (await rest.call("GET", f"/v1/{snapshot}"))[0] == 404
 
 
 async def test_topics_and_subscriptions_are_managed_over_rest(rest: Rest) -> None:
