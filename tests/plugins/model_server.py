@@ -56,6 +56,7 @@ class ModelServer:
     def __post_init__(self) -> None:
         self.answer: Answer = good
         self._windows: Counter[int] = Counter()
+        self._first_at: float | None = None
 
     def environment(self) -> dict[str, object]:
         """Return what makes a service use this model."""
@@ -80,6 +81,19 @@ class ModelServer:
         assert self.allowance_per_second is not None
         return self.allowance_per_second * (until - since)
 
+    def use_up(self) -> None:
+        """Leave nothing of the present window, as if somebody else had used it."""
+        assert self.allowance_per_second is not None
+        length = max(1.0, 1 / self.allowance_per_second)
+        self._windows[int(self._since_first(self.clock.monotonic()) // length)] += max(
+            1, int(self.allowance_per_second)
+        )
+
+    def _since_first(self, at: float) -> float:
+        """Windows start with the first call, so that none ends by chance in the middle of a test."""
+        self._first_at = at if self._first_at is None else self._first_at
+        return at - self._first_at
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one request."""
         body = await request.json()
@@ -94,10 +108,11 @@ class ModelServer:
         if self.allowance_per_second is None:
             return 0.0
         length = max(1.0, 1 / self.allowance_per_second)
-        window = int(at // length)
+        elapsed = self._since_first(at)
+        window = int(elapsed // length)
         self._windows[window] += 1
         within = self._windows[window] <= max(1, int(self.allowance_per_second))
-        return 0.0 if within else (window + 1) * length - at
+        return 0.0 if within else (window + 1) * length - elapsed
 
 
 async def good(server: ModelServer, call: Call) -> web.StreamResponse:
