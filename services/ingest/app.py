@@ -12,6 +12,7 @@ from shared.runtime.app import Service, telemetry
 from shared.runtime.health import Ping
 from shared.worker.consumer import Consumer
 from shared.worker.gate import Gate
+from shared.worker.replay import resolving
 
 
 async def build(settings: IngestSettings, stack: AsyncExitStack) -> Service:
@@ -22,17 +23,18 @@ async def build(settings: IngestSettings, stack: AsyncExitStack) -> Service:
     publisher = await stack.enter_async_context(wiring.publisher(settings, metrics))
     relay = wiring.relay(database, publisher, tracing)
     gate = Gate(database.ping, clock=SystemClock())
+    letters = wiring.dead_letters(database)
     handler = IngestNotification(
         bucket=settings.bucket,
         synchroniser=wiring.synchroniser(settings, database, storage, tracing),
-        dead_letters=wiring.dead_letters(database),
+        dead_letters=letters,
         relay=relay,
         metrics=metrics,
     )
     puller = wiring.puller(
         settings,
         "uploads-ingest",
-        Consumer(handler, tracing=tracing, metrics=metrics, gate=gate),
+        Consumer(resolving(handler, letters), tracing=tracing, metrics=metrics, gate=gate),
         metrics=metrics,
         concurrency=settings.ingest_concurrency,
     )

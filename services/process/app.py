@@ -17,6 +17,7 @@ from shared.runtime.app import Service, telemetry
 from shared.runtime.health import Ping
 from shared.worker.consumer import Consumer
 from shared.worker.gate import Gate
+from shared.worker.replay import resolving
 from shared.worker.retry import RetryPolicy
 
 
@@ -54,11 +55,12 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         max_object_bytes=settings.max_object_bytes,
         temp_dir=str(folder),
     )
+    letters = wiring.dead_letters(database)
     handler = AnswerBell(
         worker=settings.worker_name,
         handlers={JobType.DOCUMENT_PROCESSING: index},
         queue=queue,
-        dead_letters=wiring.dead_letters(database),
+        dead_letters=letters,
         synchroniser=wiring.synchroniser(settings, database, storage, tracing),
         relay=relay,
         retries=RetryPolicy(settings.retry_delays_seconds),
@@ -69,7 +71,7 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         heartbeat_seconds=settings.heartbeat_seconds,
         gate=gate,
     )
-    consumer = Consumer(handler, tracing=tracing, metrics=metrics, gate=gate)
+    consumer = Consumer(resolving(handler, letters), tracing=tracing, metrics=metrics, gate=gate)
     # Both lanes share the slots; the bulk lane can never fill the last one.
     slots = asyncio.Semaphore(settings.process_concurrency)
     lanes = {"work-interactive": settings.process_concurrency, "work-bulk": settings.process_concurrency - 1}

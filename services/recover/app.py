@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 
-from services.recover import http
+from services.recover import http, replay_topic
+from services.recover.duties.intake import intake
+from services.recover.duties.replays import replays
 from services.recover.run import RecoverRun
 from services.recover.settings import RecoverSettings
 from shared.clock import SystemClock
@@ -20,6 +23,9 @@ async def recover_run(settings: RecoverSettings, stack: AsyncExitStack) -> tuple
     database = await stack.enter_async_context(wiring.database(settings, metrics))
     storage = await stack.enter_async_context(wiring.object_store(settings))
     publisher = await stack.enter_async_context(wiring.publisher(settings, metrics))
+    letters = wiring.dead_letters(database)
+    work = wiring.replays(database)
+    size = settings.batch_size
     run = RecoverRun(
         settings=settings,
         store=wiring.recover_store(settings, database, withdraw_on_failure=settings.on_failed_overwrite == "withdraw"),
@@ -31,6 +37,22 @@ async def recover_run(settings: RecoverSettings, stack: AsyncExitStack) -> tuple
         metrics=metrics,
         clock=SystemClock(),
         pruning=wiring.pruning_store(database),
+        letters={
+            "intake": partial(
+                intake,
+                await stack.enter_async_context(wiring.inbox(settings, "dead-letters-intake")),
+                letters,
+                subscriptions=wiring.subscription_names(),
+                batch_size=size,
+            ),
+            "replay_topic": partial(
+                replay_topic.replay_topic,
+                await stack.enter_async_context(wiring.inbox(settings, "replay-recover")),
+                replay_topic.ReplayMessages(work, letters),
+                batch_size=size,
+            ),
+            "replays": partial(replays, work, batch_size=size),
+        },
     )
     stack.enter_context(run.gauges.shown(metrics))
     return run, Service(name="recover", ready=[Ping("database", database.ping)], metrics=metrics)

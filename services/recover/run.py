@@ -7,7 +7,7 @@ has locked are skipped by the other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -55,8 +55,11 @@ class RecoverRun:
         metrics: Metrics,
         clock: Clock,
         pruning: PruningStore | None = None,
+        letters: Mapping[str, Duty] | None = None,
     ) -> None:
-        """Take the ports; without `pruning` nothing is pruned. `gauges` hold what the last run saw."""
+        """Take the ports; without `pruning` nothing is pruned, without `letters` (the duties that take in and replay
+        dead letters) those are left alone. `gauges` hold what the last run saw.
+        """
         self.gauges = Gauges()
         self._settings, self._store, self._clock = settings, store, clock
         self._tracing, self._metrics = tracing, metrics
@@ -78,7 +81,7 @@ class RecoverRun:
             "rescue": partial(queue.rescue, store, batch_size=size),
             "ring_due": partial(queue.ring_due, outbox, batch_size=size),
             "ring_stuck": partial(queue.ring_stuck, store, batch_size=size, threshold_seconds=threshold),
-        }
+        } | dict(letters or {})
 
     async def __call__(self, *, reconcile_now: bool = False) -> dict[str, Any]:
         """Return the summary: `ok`, counts per duty, errors per duty by code, and how long it took."""

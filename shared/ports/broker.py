@@ -1,6 +1,6 @@
 """Events in and out. The broker only wakes people up: what it loses, the recover service finds in the database."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -49,3 +49,30 @@ class Publisher(Protocol):
 
 Handler = Callable[[Delivery], Awaitable[Outcome]]
 """What a service does with a delivery. Expected ends are outcomes; anything raised means "could not even record it"."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taken:
+    """A delivery that was asked for, and what it is answered with."""
+
+    delivery: Delivery
+    ack_id: str
+
+
+class Inbox(Protocol):
+    """One subscription from which a batch is taken now and then, for those who do not listen all the time.
+
+    All methods raise what `Publisher.publish` does. What is not acked in time comes again.
+    """
+
+    async def take(self, *, limit: int, wait_seconds: float) -> Sequence[Taken]:
+        """Return messages, `limit` at most; none if none came within the wait. There may be more than were given."""
+        ...
+
+    async def ack(self, taken: Sequence[Taken]) -> None:
+        """Have these messages forgotten. One whose time was over comes again."""
+        ...
+
+    async def nack(self, taken: Sequence[Taken]) -> None:
+        """Have these messages brought again, as soon as the subscription's backoff allows."""
+        ...

@@ -332,3 +332,11 @@ class ReplayStore(Protocol):
     async def settle(self, *, limit: int) -> Settled:
         """Record outcomes that nobody told: of cancelled jobs, and of messages that are not heard of for too long."""
         ...
+
+
+def letter_id_of(attributes: Mapping[str, str]) -> UUID | None:
+    """Return the letter that a replayed message names; anybody may write attributes, so it may name none of ours."""
+    try:
+        return UUID(attributes[LETTER_ID])
+    except (KeyError, ValueError):
+        return None

@@ -13,7 +13,6 @@ from shared.clock import Clock, SystemClock
 from shared.errors import InvalidRequest
 from shared.ids import uuid7
 from shared.ports.dead_letters import (
-    LETTER_ID,
     UNDELIVERABLE,
     DeadLetter,
     Intake,
@@ -23,6 +22,7 @@ from shared.ports.dead_letters import (
     LetterState,
     Origin,
     UndeliveredMessage,
+    letter_id_of,
 )
 from shared.ports.stores import Failure
 from shared.postgres import queries
@@ -174,14 +174,6 @@ class PostgresLetterDirectory:
     async def discard(self, filters: LetterFilter, *, reason: str, limit: int) -> int:  # noqa: D102
         async with self._db.get_connection() as connection:
             return await self._sql.discard_letters.run(connection, **arguments(filters), reason=reason, limit=limit)
-
-
-def letter_id_of(attributes: Mapping[str, str]) -> UUID | None:
-    """Return the letter that a replayed message names; anybody may write attributes, so it may name none of ours."""
-    try:
-        return UUID(attributes[LETTER_ID])
-    except (KeyError, ValueError):
-        return None
 
 
 def message_identity(

@@ -13,9 +13,10 @@ from shared.clock import SystemClock
 from shared.embedding.metered import MeteredEmbedder
 from shared.errors import ConfigurationError
 from shared.ports.broker import Handler
+from shared.ports.dead_letters import ReplayRules
 from shared.ports.models import Embedder, Turns
 from shared.postgres.chunks import PostgresChunkIndex
-from shared.postgres.dead_letters import PostgresDeadLetterStore
+from shared.postgres.dead_letters import PostgresDeadLetterStore, PostgresLetterDirectory
 from shared.postgres.directory import PostgresJobDirectory
 from shared.postgres.documents import PostgresDocumentStore
 from shared.postgres.jobs import PostgresWorkQueue
@@ -24,6 +25,9 @@ from shared.postgres.pool import Database, open_database
 from shared.postgres.prune import PostgresPruningStore
 from shared.postgres.rate_limits import PostgresTurns
 from shared.postgres.recover import PostgresRecoverStore
+from shared.postgres.replays import PostgresReplayStore
+from shared.pubsub import topics
+from shared.pubsub.inbox import PubSubInbox
 from shared.pubsub.publisher import PubSubPublisher
 from shared.pubsub.puller import Puller
 from shared.pubsub.scheduler import Slots
@@ -34,6 +38,7 @@ from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 from shared.worker.owner import owner_of
 from shared.worker.relay import Relay
+from shared.worker.replay import Replays
 from shared.worker.sync import Synchroniser
 
 
@@ -168,6 +173,11 @@ def recover_store(settings: CommonSettings, database: Database, *, withdraw_on_f
     return PostgresRecoverStore(database, max_rescues=settings.max_rescues, withdraw_on_failure=withdraw_on_failure)
 
 
+def document_listing(database: Database) -> PostgresRecoverStore:
+    """Return the index, listed as the bucket is."""
+    return PostgresRecoverStore(database)
+
+
 def pruning_store(database: Database) -> PostgresPruningStore:
     """Return what removes by age."""
     return PostgresPruningStore(database)
@@ -176,6 +186,32 @@ def pruning_store(database: Database) -> PostgresPruningStore:
 def dead_letters(database: Database) -> PostgresDeadLetterStore:
     """Return the list of failures."""
     return PostgresDeadLetterStore(database)
+
+
+def letter_directory(database: Database) -> PostgresLetterDirectory:
+    """Return failures as people see them."""
+    return PostgresLetterDirectory(database)
+
+
+def replays(database: Database) -> Replays:
+    """Return what replays dead letters. Messages go back only to the topics whose handlers say what became of them."""
+    sources = {
+        entry.name: entry.topic for entry in topics.SUBSCRIPTIONS if entry.topic in {topics.UPLOADS, topics.WORK}
+    }
+    store = PostgresReplayStore(database, ReplayRules(topics=sources))
+    return Replays(store, PostgresLetterDirectory(database), clock=SystemClock())
+
+
+def inbox(settings: CommonSettings, subscription: str) -> PubSubInbox:
+    """Return what takes batches from one subscription, to be entered."""
+    return PubSubInbox(
+        subscription, project_id=settings.google_cloud_project_id, emulator_host=settings.pubsub_emulator_host
+    )
+
+
+def subscription_names() -> dict[str, str]:
+    """Return what the product calls the subscriptions, by the ids they have at Pub/Sub."""
+    return {topics.PREFIX + entry.name: entry.name for entry in topics.SUBSCRIPTIONS}
 
 
 def job_directory(database: Database) -> PostgresJobDirectory:
