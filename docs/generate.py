@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The reference pages that are made from the code: configuration.md and events.md.
+"""The reference pages that are made from the code: configuration.md, errors.md and events.md.
 
 `python -m docs.generate` prints what differs and says so with its exit code; with `--write` it writes the pages. A test
-compares them too, so a setting, an event or a subscription cannot change without its page.
+compares them too, so a setting, a code, an event or a subscription cannot change without its page.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from services.api.settings import ApiSettings
 from services.ingest.settings import IngestSettings
 from services.process.settings import ProcessSettings
 from services.recover.settings import RecoverSettings
+from shared import codes
 from shared.events.catalogue import CATALOGUE, DeadLettered, Event, StageChanged, WorkBell
 from shared.pubsub.topics import DEAD_LETTERS, PREFIX, REPLAY, STAGES, SUBSCRIPTIONS, TOPICS, UPLOADS, WORK
 from shared.settings import CommonSettings, ModelSettings, OwnerSettings
@@ -127,7 +128,33 @@ def events() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-PAGES = {"configuration.md": configuration, "events.md": events}
+def errors() -> str:
+    """Return errors.md."""
+    parts = [
+        "# Error codes\n",
+        NOTE,
+        "A code is stable: it stands on the job (`error_code`), on its dead letter, in the ledger, in metrics, in logs",
+        "and in `application/problem+json`. The sentence beside it is for people and may change. What to do with many of",
+        "one code at once: [operations](operations.md).\n",
+        "**Again by itself**: tried again, with growing waits and a bound (`MAX_RETRY_ATTEMPTS`); a rate limit costs no",
+        "attempt. A job fails with such a code only when the bound is reached. Everything else ends at once: the same",
+        "input would fail again. Other errors of HTTP have their status's name as code (`METHOD_NOT_ALLOWED`).\n",
+    ]
+    for place, entries in codes.BY_PLACE.items():
+        parts += [
+            f"## {place.value}\n",
+            "| code | again by itself | what it means | what to do | from |",
+            "|---|---|---|---|---|",
+        ]
+        parts += [
+            _row(f"`{entry.code}`", "yes" if entry.retryable else "", entry.meaning, entry.action, entry.origin)
+            for entry in entries
+        ]
+        parts.append("")
+    return "\n".join(parts).rstrip() + "\n"
+
+
+PAGES = {"configuration.md": configuration, "errors.md": errors, "events.md": events}
 
 
 def _settings_table(settings: type[CommonSettings]) -> Iterator[str]:

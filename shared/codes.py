@@ -1,0 +1,324 @@
+"""Every stable code of a failure, with what it means, who sees it, and what an operator does about it.
+
+docs/errors.md is made of this. A test compares it with the code in both directions, and with the classes of
+`shared.errors` about what is retried.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Place(enum.StrEnum):
+    """Where a code is met; the value is the heading of its table."""
+
+    FILE = "Files that cannot be indexed as they are"
+    JOB = "Jobs, and what they depend on"
+    LETTER = "Messages, dead letters and replays"
+    ANSWER = "Answers of the api"
+    COMMAND = "The command line, and the start of a service"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One code. The sentences are for operators and end with a full stop."""
+
+    code: str
+    retryable: bool
+    """Whether it is tried again by itself; how often is bounded."""
+    meaning: str
+    action: str
+    origin: str
+
+
+_RETRY = "`./headrace jobs retry --error-code {}`"
+_NEW_FILE = "Nothing here: whoever owns the file mends it and uploads it again."
+
+
+def _passing(code: str, meaning: str, action: str, origin: str) -> Code:
+    return Code(code, True, meaning, action, origin)
+
+
+def _final(code: str, meaning: str, action: str, origin: str) -> Code:
+    return Code(code, False, meaning, action, origin)
+
+
+BY_PLACE: dict[Place, tuple[Code, ...]] = {
+    Place.FILE: (
+        _final(
+            "CORRUPT",
+            "The file is damaged, cut off, or not what it says it is.",
+            _NEW_FILE,
+            "Sniffing and extraction; unpacking of objects stored with gzip.",
+        ),
+        _final("EMPTY", "The file has no bytes.", _NEW_FILE, "Sniffing."),
+        _final(
+            "ENCRYPTED",
+            "The file is protected with a password.",
+            "Nothing here: it is uploaded again without one.",
+            "Sniffing and extraction.",
+        ),
+        _final(
+            "NO_TEXT",
+            "No text was found, also not by OCR.",
+            "Nothing, if the file has none; else look whether OCR knows its language.",
+            "Extraction and chunking.",
+        ),
+        _final(
+            "TENANT_UNKNOWN",
+            "Neither the object's metadata nor its path says whose it is.",
+            "Set `organization-id` on the object, or `DEFAULT_ORGANIZATION_ID`; then retry.",
+            "The decision about an object.",
+        ),
+        _final(
+            "TOO_COMPLEX",
+            "It unfolds into too much, is nested too deeply, has too many pages, or took too much time or memory.",
+            "The file is split; if many are refused that should pass, raise the extractor's limits.",
+            "Extraction.",
+        ),
+        _final(
+            "TOO_LARGE",
+            "The object, or what it unpacks to, is larger than `MAX_OBJECT_BYTES`.",
+            "The file is split, or the limit raised together with memory and temporary space; then retry.",
+            "Download.",
+        ),
+        _final(
+            "UNPROCESSABLE",
+            "The file cannot be turned into text, and no closer code says why.",
+            "Read the job's message.",
+            "Extraction.",
+        ),
+        _final(
+            "UNSUPPORTED_TYPE",
+            "Files of this kind are not indexed.",
+            "Nothing; keep them out of the bucket if there are many.",
+            "Sniffing and extraction.",
+        ),
+    ),
+    Place.JOB: (
+        _final(
+            "AUTHENTICATION_FAILED",
+            "A credential of ours was refused, or a caller of the api has none.",
+            f"Put in a good key or give the service account its role, then {_RETRY.format('AUTHENTICATION_FAILED')}.",
+            "Models, Storage and Pub/Sub, each after exactly one call; the api.",
+        ),
+        _final(
+            "CANCELLED",
+            "A person cancelled the job.",
+            "Nothing; `./headrace jobs retry` starts it from the beginning.",
+            "The api.",
+        ),
+        _passing(
+            "CHECKSUM_MISMATCH",
+            "An object arrived damaged.",
+            "Nothing; it is fetched again. If it stays, the object itself is damaged.",
+            "Download.",
+        ),
+        _passing(
+            "CONFLICT",
+            "Two transactions, or two writers of an object, met.",
+            "Nothing; it is done again.",
+            "Postgres and Storage.",
+        ),
+        _final(
+            "DATABASE_LOGIN_REFUSED",
+            "Postgres refused the login.",
+            "Correct `DATABASE_URL` or the role; jobs wait meanwhile.",
+            "Postgres.",
+        ),
+        _passing(
+            "DATABASE_UNAVAILABLE",
+            "Postgres does not answer, is going down, or lost the connection.",
+            "Bring it back; services go on by themselves. See [operations](operations.md#the-database-was-away).",
+            "Postgres.",
+        ),
+        _passing(
+            "DEPENDENCY_UNAVAILABLE",
+            "A service that is needed does not answer, answers 5xx, or answers nonsense.",
+            f"Wait for it; after an outage that was longer than the retries, {_RETRY.format('DEPENDENCY_UNAVAILABLE')}.",
+            "Models, Storage, Pub/Sub, sign-in.",
+        ),
+        _final(
+            "INCOMPLETE",
+            "A job was to be completed although some of its text has no vector: a fault of ours.",
+            "Report it with the job's ledger; then retry.",
+            "Postgres.",
+        ),
+        _passing(
+            "INTERNAL",
+            "An error that the product does not know; its details are in the log, never on the job.",
+            "Look for `job.attempt_failed` with this job's id in the log; report it; then retry.",
+            "Anywhere.",
+        ),
+        _final(
+            "LEASE_LOST",
+            "Another worker owns the job now; this one wrote nothing any more. No failure.",
+            "Nothing; if it is frequent, workers are starved of CPU or `LEASE_SECONDS` is too short.",
+            "Every write of a worker.",
+        ),
+        _passing(
+            "POOL_EXHAUSTED",
+            "No database connection became free in time.",
+            "Lower the concurrency or raise `DATABASE_POOL_SIZE`.",
+            "Postgres.",
+        ),
+        _passing(
+            "RATE_LIMITED",
+            "The model or service limits calls; the job waits and no attempt is counted.",
+            "Nothing for hours; a job fails with it after `MAX_DEFER_HOURS`: raise the quota, then retry.",
+            "Models, Storage, Pub/Sub.",
+        ),
+        _final(
+            "REFUSED",
+            "The same call would fail again, and no closer code says why.",
+            "Read the job's message.",
+            "Anywhere.",
+        ),
+        _final(
+            "SPACE_MISMATCH",
+            "Vectors of two models or sizes met.",
+            "Give all services the same model settings.",
+            "Search.",
+        ),
+        _passing(
+            "STORAGE_INCONSISTENT",
+            "Storage lists the object as live and does not give it.",
+            "Nothing; it is asked again.",
+            "Download.",
+        ),
+        _final(
+            "SUPERSEDED",
+            "A newer version of the file has arrived, or it was removed. No failure.",
+            "Nothing; look at the file's newest job.",
+            "Decisions, download, retry by hand.",
+        ),
+        _passing(
+            "TEMPORARY_FAILURE",
+            "Something failed in a way that may pass, and no closer code says what.",
+            "Read the job's message.",
+            "Anywhere.",
+        ),
+        _final(
+            "UNKNOWN_JOB_TYPE",
+            "No worker knows jobs of this type: an older process service is running.",
+            f"Deploy the process service, then {_RETRY.format('UNKNOWN_JOB_TYPE')}.",
+            "The process service.",
+        ),
+        _passing(
+            "WORKER_CRASHED",
+            "The child process that read the file died.",
+            "Nothing; it is tried again. If it stays, look at the file and at the memory of the process service.",
+            "Extraction.",
+        ),
+        _final(
+            "WORKER_LOST",
+            "The worker died again and again with this job, the last times with nothing else beside it.",
+            "Keep the file for a bug report; give the process service more memory before a retry.",
+            "Recover, after the last rescue.",
+        ),
+    ),
+    Place.LETTER: (
+        _final("LETTER_ENDED", "The dead letter is resolved or discarded.", "Nothing is left to replay.", "Replays."),
+        _final(
+            "MALFORMED_EVENT",
+            "A message is no event that this version knows.",
+            "Find out who published it; discard the letter.",
+            "All consumers.",
+        ),
+        _final(
+            "MALFORMED_NOTIFICATION",
+            "A message on `uploads` is no notification of a bucket.",
+            "Find out who published it; discard the letter.",
+            "The ingest service.",
+        ),
+        _final(
+            "MALFORMED_REPLAY",
+            "A message on `replay` asks for nothing that can be done.",
+            "Correct it as its message says and publish it again; discard the letter.",
+            "The recover service.",
+        ),
+        _final(
+            "MESSAGE_TOO_LARGE",
+            "A message is larger than Pub/Sub takes.",
+            "Report it: events are small.",
+            "Publishing.",
+        ),
+        _final(
+            "MESSAGE_UNDELIVERABLE",
+            "Pub/Sub delivered a message as often as it may, and no handler could say why it failed.",
+            "Look for `delivery.failed` in the log at that time; if the cause is gone, replay.",
+            "Recover, from the dead-letter topic.",
+        ),
+        _final(
+            "NOT_REPLAYABLE",
+            "Nobody knows where the message came from.",
+            "Publish it again by hand if it is wanted; discard the letter.",
+            "Replays.",
+        ),
+        _final(
+            "REPLAYED_TOO_OFTEN",
+            "It was replayed three times and failed each time.",
+            "Remove the cause, then replay with force.",
+            "Replays.",
+        ),
+        _final("REPLAY_OUTSTANDING", "It is being replayed.", "Wait for the outcome.", "Replays."),
+    ),
+    Place.ANSWER: (
+        _final("FORBIDDEN", "The caller may not do this.", "Give them the role, if they should.", "The api."),
+        _final(
+            "INVALID_REQUEST",
+            "The request, or a call of ours to a service, is malformed.",
+            "The message says which part; on a job: report it.",
+            "The api; Storage, Pub/Sub and models that refuse a request of ours.",
+        ),
+        _final("NOT_CANCELLABLE_STATE", "The job has ended.", "Nothing.", "The api."),
+        _final(
+            "NOT_FOUND",
+            "It does not exist, or belongs to another organization.",
+            "On a job: a bucket, topic or subscription is missing; make it, then retry.",
+            "The api; Storage and Pub/Sub.",
+        ),
+        _final("NOT_RETRYABLE_STATE", "Only failed and cancelled jobs can be retried.", "Nothing.", "The api."),
+        _passing(
+            "SEARCH_TIMED_OUT",
+            "The search took too long.",
+            "Look at the load of Postgres and at the plan of the search.",
+            "The api.",
+        ),
+        _passing(
+            "TOO_MANY_STREAMS",
+            "As many event streams as allowed are open.",
+            "Close some, or run more of the api.",
+            "The api.",
+        ),
+    ),
+    Place.COMMAND: (
+        _final(
+            "CONFIGURATION",
+            "Settings are wrong or missing; the process does not start.",
+            "Correct all that the message names; see [configuration](configuration.md).",
+            "Every service and command.",
+        ),
+        _passing(
+            "NOT_NOTICED",
+            "The stack has no job for files that were uploaded.",
+            "`./headrace doctor`; a recover run finds them by the bucket's listing.",
+            "`headrace upload`.",
+        ),
+        _passing("NOT_RUNNING", "No stack answers in this data directory.", "`./headrace up`.", "The command line."),
+        _passing(
+            "STRANGE_ANSWER",
+            "What answers at that address is no api of this version.",
+            "Look which process listens there.",
+            "The command line.",
+        ),
+    ),
+}
+
+CATALOGUE = tuple(entry for entries in BY_PLACE.values() for entry in entries)
+
+
+def find(code: str) -> Code | None:
+    """Return the entry of a code; None for what is none of ours."""
+    return next((entry for entry in CATALOGUE if entry.code == code), None)
