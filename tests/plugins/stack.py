@@ -127,7 +127,7 @@ class Site:
             [sys.executable, "-m", module],
             log_path=self.folder / f"{module}.log",
             ready=_has_started,
-            env=self._process_environment(said),
+            env=self.process_environment(said),
         )
         async with child:
             address = re.search(r'service\.started.*?(http://[^"\s]+)', child.log_path.read_text())
@@ -140,7 +140,7 @@ class Site:
             sys.executable,
             *("-m", "services.recover", "--once"),
             stdout=asyncio.subprocess.PIPE,
-            env=self._process_environment(said),
+            env=self.process_environment(said),
             cwd="/",
         )
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -228,7 +228,8 @@ class Site:
 
             yield take
 
-    def _process_environment(self, said: Mapping[str, object]) -> dict[str, str]:
+    def process_environment(self, said: Mapping[str, object]) -> dict[str, str]:
+        """Return the whole environment of a service process."""
         extra = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(self.folder / "tmp")}
         return MINIMAL_ENVIRONMENT | self.environment(said) | extra
 
