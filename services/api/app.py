@@ -9,6 +9,7 @@ from typing import Any
 from services.api.callers import CallerVerifier, HeaderCallers
 from services.api.route import Route
 from services.api.routes.admin_jobs import AdminJobEndpoints
+from services.api.routes.dead_letters import DeadLetterEndpoints
 from services.api.routes.jobs import JobEndpoints
 from services.api.routes.search import SearchEndpoint
 from services.api.settings import ApiSettings, refuse_unverified_exposure
@@ -41,7 +42,12 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
     )
     return Service(
         name="api",
-        application=application(routes, callers(settings), tracing=tracing, metrics=metrics),
+        application=application(
+            [*routes, *DeadLetterEndpoints(wiring.letter_directory(database), wiring.replays(database)).routes()],
+            callers(settings),
+            tracing=tracing,
+            metrics=metrics,
+        ),
         on_stop=[close_streams],
         ready=[Ping("database", database.ping)],
         metrics=metrics,

@@ -21,7 +21,12 @@ from shared.telemetry.instruments import REQUESTS
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 
-_STATE_CODES = frozenset({"NOT_RETRYABLE_STATE", "NOT_CANCELLABLE_STATE", "SUPERSEDED"})
+_STATE_CODES = frozenset(
+    {
+        "NOT_RETRYABLE_STATE", "NOT_CANCELLABLE_STATE", "SUPERSEDED",
+        "REPLAY_OUTSTANDING", "REPLAYED_TOO_OFTEN", "NOT_REPLAYABLE", "LETTER_ENDED",
+    }
+)  # fmt: skip
 _PAGE_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 
 

@@ -80,6 +80,14 @@ class Replays:
         """Take the ports."""
         self._store, self._letters, self._clock = store, letters, clock
 
+    async def batch(self, batch_id: UUID) -> ReplayBatch | None:
+        """Return one batch."""
+        return await self._store.batch(batch_id)
+
+    async def batches(self, *, limit: int) -> list[ReplayBatch]:
+        """Return the newest batches."""
+        return await self._store.batches(limit=limit)
+
     async def preview(self, request: ReplayRequest) -> Preview:
         """Say what a request would do now, and do nothing."""
         return await self._store.preview(request)
