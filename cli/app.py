@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cli import letters, look, session
+from cli import look, session
 from cli.session import DataOption, OrganizationOption, UserOption
 from shared.errors import HeadraceError
 from shared.model.job import JobType, Stage, Status
@@ -33,7 +33,6 @@ recover_app = typer.Typer(
     help="The service that brings back what got stuck.", no_args_is_help=True, context_settings=_QUIET_HELP
 )
 app.add_typer(jobs_app, name="jobs", rich_help_panel="Jobs")
-app.add_typer(letters.app, name="dead-letters", rich_help_panel="Jobs")
 app.add_typer(recover_app, name="recover", rich_help_panel="Jobs")
 
 START, USE, CARE = "Start", "Use", "Jobs"
@@ -204,6 +203,20 @@ def recover_run(
     from cli.commands import recover as command
 
     raise typer.Exit(session.run(command.run(look.console(), session.running_stack(data).recover, as_json=json)))
+
+
+@app.command(rich_help_panel=CARE)
+def drift(
+    repair: Annotated[bool, typer.Option("--repair", help="Bring in step what is missing, stale or orphaned")] = False,
+    examples: Annotated[int, typer.Option(min=0, max=100, help="Objects that are named of each difference")] = 10,
+    json: Annotated[bool, typer.Option("--json", help="Print counts and examples as JSON")] = False,
+    data: DataOption = None,
+) -> None:
+    """Compare bucket and index. Exit code 0: in step, 1: they differ, 3: they differed and are repaired."""
+    from cli.commands import drift as command
+
+    api = session.running_stack(data).api
+    raise typer.Exit(session.run(command.run(look.console(), api, repair=repair, as_json=json, examples=examples)))
 
 
 @recover_app.callback()

@@ -12,7 +12,7 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from services.api.callers import ORGANIZATION_HEADER, USER_HEADER
-from services.api.schemas import JobDetail, JobList, JobView, LedgerEntry, Problem, SearchAnswer, StatsView
+from services.api.schemas import DriftView, JobDetail, JobList, JobView, LedgerEntry, Problem, SearchAnswer, StatsView
 from shared.errors import (
     AuthenticationError,
     DependencyUnavailable,
@@ -82,6 +82,11 @@ class Api:
     async def stats(self) -> StatsView:
         """Return counts."""
         return await self._ask("GET", "/api/v1/admin/jobs/stats", StatsView)
+
+    async def drift(self, *, repair: bool, cursor: str | None, examples: int) -> DriftView:
+        """Compare a stretch of bucket and index; the answer's `next_cursor` is where to go on."""
+        params = {"examples": str(examples)} | ({"cursor": cursor} if cursor else {})
+        return await self._ask("POST" if repair else "GET", "/api/v1/admin/drift", DriftView, params=params)
 
     async def search(self, query: str, *, limit: int = 10, prefix: str | None = None) -> SearchAnswer:
         """Return the passages that answer a question best."""

@@ -9,7 +9,7 @@ from typing import Any
 from services.api.callers import CallerVerifier, HeaderCallers
 from services.api.route import Route
 from services.api.routes.admin_jobs import AdminJobEndpoints
-from services.api.routes.dead_letters import DeadLetterEndpoints
+from services.api.routes.drift import DriftEndpoints
 from services.api.routes.jobs import JobEndpoints
 from services.api.routes.search import SearchEndpoint
 from services.api.settings import ApiSettings, refuse_unverified_exposure
@@ -20,6 +20,7 @@ from shared.ports.stores import ChunkIndex, JobDirectory
 from shared.runtime import wiring
 from shared.runtime.app import Service, telemetry
 from shared.runtime.health import Ping
+from shared.worker.drift import DriftCheck
 
 
 async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
@@ -32,6 +33,13 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
     tracing, metrics = await stack.enter_async_context(telemetry("headrace-api", settings))
     database = await stack.enter_async_context(wiring.database(settings, metrics))
     embedder = await stack.enter_async_context(wiring.embedder(settings, metrics, wiring.turns(database)))
+    storage = await stack.enter_async_context(wiring.object_store(settings))
+    check = DriftCheck(
+        documents=wiring.document_listing(database),
+        storage=storage,
+        synchroniser=wiring.synchroniser(settings, database, storage, tracing),
+        bucket=settings.bucket,
+    )
     closing = asyncio.Event()
 
     async def close_streams() -> None:
@@ -43,7 +51,10 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
     return Service(
         name="api",
         application=application(
-            [*routes, *DeadLetterEndpoints(wiring.letter_directory(database), wiring.replays(database)).routes()],
+            [
+                *routes,
+                *DriftEndpoints(check, SystemClock()).routes(),
+            ],
             callers(settings),
             tracing=tracing,
             metrics=metrics,
@@ -79,4 +90,4 @@ def endpoints(
 def callers(settings: ApiSettings) -> CallerVerifier:
     """Return who tells us who asks: verified callers with tokens take this place later."""
     trusting = settings.api_callers_verified_by == "nobody"
-    return HeaderCallers(default_organization_id=settings.default_organization_id if trusting else None)
+    return HeaderCallers(default_organization_id=(settings.default_organization_id or "default") if trusting else None)

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from shared.model.document import SearchHit
 from shared.model.job import Job, JobEvent, JobType, Lane, Stage, Status
 from shared.ports.stores import Stats
+from shared.worker.drift import DriftClass, DriftReport
 
 
 def _storable(text: str) -> str:
@@ -267,6 +268,41 @@ class SearchAnswer(Answer):
 
     hits: list[Hit]
     space: str
+
+
+class DriftParams(Request):
+    """A stretch of the bucket."""
+
+    cursor: Annotated[Text, Field(min_length=1, max_length=1024, description="Names beyond this one")] | None = None
+    limit: int = Field(10_000, ge=1, le=50_000, description="How many names are compared at most")
+    examples: int = Field(10, ge=0, le=100, description="How many objects of each difference are named at most")
+
+
+class DriftView(Answer):
+    """How bucket and index differ in a stretch of names; `settled` were in step when they were looked at once more."""
+
+    bucket: str
+    compared: int
+    found: dict[DriftClass, int]
+    examples: dict[DriftClass, list[str]]
+    repaired: int
+    settled: int
+    errors: int = Field(description="Objects that could not be decided on")
+    next_cursor: str | None = Field(description="Hand this back as `cursor` to go on; null at the end of the bucket")
+
+    @classmethod
+    def of(cls, bucket: str, report: DriftReport) -> Self:
+        """Return a report as it is sent."""
+        return cls(
+            bucket=bucket,
+            compared=report.compared,
+            found=dict(report.found),
+            examples={difference: [ref.uri for ref in refs] for difference, refs in report.examples.items() if refs},
+            repaired=report.repaired,
+            settled=report.settled,
+            errors=report.errors,
+            next_cursor=report.after,
+        )
 
 
 class Problem(BaseModel):

@@ -8,17 +8,14 @@ from typing import Literal
 from pydantic import Field
 
 from shared.errors import ConfigurationError
-from shared.settings import ModelSettings
+from shared.settings import ModelSettings, OwnerSettings
 
 
-class ApiSettings(ModelSettings):
-    """The settings of services that call models, and who stands in front of this service."""
+class ApiSettings(ModelSettings, OwnerSettings):
+    """The settings of services that call models and decide about objects, and who stands in front of this service."""
 
     api_callers_verified_by: Literal["nobody", "platform"] = Field(
         "nobody", description="`platform`: a proxy in front verifies callers and sets the X-Headrace-* headers itself"
-    )
-    default_organization_id: str = Field(
-        "default", min_length=1, max_length=128, description="Whose rows a caller on a laptop sees who names nobody"
     )
     api_search_timeout_seconds: float = Field(15.0, gt=0, le=60, description="Bound on one search, embedding included")
     api_stream_seconds: float = Field(

@@ -272,7 +272,9 @@ async def test_a_stream_follows_a_real_job_to_its_end(world: World) -> None:
 
 async def test_the_service_is_built_as_it_runs(database_url: str) -> None:
     """The composition root opens everything, is ready, searches with the real model, and closes."""
-    settings = load(ApiSettings, SETTINGS | {"DATABASE_URL": database_url, "API_SEARCH_TIMEOUT_SECONDS": "30"})
+    said = {"DATABASE_URL": database_url, "API_SEARCH_TIMEOUT_SECONDS": "30"}
+    said |= {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:1"}  # opened, and not asked for anything
+    settings = load(ApiSettings, SETTINGS | said)
     async with AsyncExitStack() as stack:
         service = await build(settings, stack)
         async with running(service, settings) as address, aiohttp.ClientSession() as session:
