@@ -1,4 +1,4 @@
-"""The child process: reads one request, answers with segments, and is gone. Started by `extractor` only.
+"""What a fork does: reads one request, answers with segments, and is gone. Forked by `server` only.
 
 Whatever a file does here, the parent's limits end it. The last act is `os._exit`, because the library may crash while
 the interpreter shuts down, and that would look like a failure.
@@ -7,13 +7,12 @@ the interpreter shuts down, and that would look like a failure.
 from __future__ import annotations
 
 import asyncio
-import ctypes
+import codecs
 import os
 import resource
-import signal
-import sys
 from collections.abc import AsyncIterator
-from typing import BinaryIO
+from pathlib import Path
+from typing import BinaryIO, NoReturn
 
 from services.process.extract import library, office, pages, texts
 from services.process.extract.protocol import LENGTH_BYTES, Request, frame, segment_message
@@ -22,23 +21,30 @@ from shared.errors import UnprocessableContent
 from shared.model import media
 from shared.model.document import Segment
 
-_PR_SET_PDEATHSIG = 1
 _MAX_TEMPORARY_FILE_BYTES = 512 * 1024 * 1024
 
 
-def main() -> None:
-    """Serve one request on standard input and exit."""
-    _die_with_parent(int(sys.argv[1]))
-    # Native code may print; it must not print into the answers.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    import xberg  # noqa: F401, PLC0415  # loaded while waiting, so that a file does not wait for it
+def preload() -> None:
+    """Load, in the server, what a fork would otherwise load for its file. Starts no thread and reads no document."""
+    import xberg  # noqa: F401, PLC0415  # 200 ms, for nobody but the server
 
-    length = sys.stdin.buffer.read(LENGTH_BYTES)
-    if len(length) == LENGTH_BYTES:
-        request = Request.from_payload(sys.stdin.buffer.read(int.from_bytes(length, "big")))
-        _limit(request)
-        asyncio.run(_serve(request, answers))
+    pages.preload()
+    library.tessdata_path()
+    for name in ("utf-8-sig", "utf-16", "latin-1", "cp437", "cp1252"):
+        codecs.lookup(name)
+
+
+def serve(channel: int) -> NoReturn:
+    """Answer the one request that comes through a descriptor, and exit."""
+    with open(channel, "rb", closefd=False) as requests:  # a descriptor is no path
+        length = requests.read(LENGTH_BYTES)
+        payload = requests.read(int.from_bytes(length, "big"))
+    if not payload:
+        os._exit(0)  # the parent has left
+    request = Request.from_payload(payload)
+    _limit(request)
+    _move_into(request.folder)
+    asyncio.run(_serve(request, open(channel, "wb", closefd=False)))  # noqa: SIM115  # open until the exit
     os._exit(0)
 
 
@@ -62,7 +68,7 @@ async def _serve(request: Request, answers: BinaryIO) -> None:
         answer = {"error": {"code": verdict.code, "message": verdict.message}}
     except (MemoryError, RecursionError):
         answer = {"error": {"code": "TOO_COMPLEX", "message": "The file is nested too deeply or too large to read."}}
-    except BrokenPipeError:
+    except ConnectionError:
         os._exit(0)
     except Exception as error:  # noqa: BLE001  # the parent must hear of it in one line, and no trace leaves here
         answer = {"error": {"code": "INTERNAL", "message": type(error).__name__}}
@@ -101,11 +107,10 @@ async def _read_sections(request: Request, numbering: Numbering) -> AsyncIterato
             yield segment
 
 
-def _die_with_parent(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(0)
+def _move_into(folder: Path) -> None:
+    os.chdir(folder)
+    # Set, not read: the library and `tempfile` look there for a place.
+    os.environ.update(dict.fromkeys(("HOME", "TMPDIR", "XBERG_CACHE_DIR"), str(folder)))  # noqa: TID251
 
 
 def _limit(request: Request) -> None:
@@ -113,7 +118,3 @@ def _limit(request: Request) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_TEMPORARY_FILE_BYTES, _MAX_TEMPORARY_FILE_BYTES))
     # A second more for the hard limit: the soft one is the signal by which the parent tells the cause.
     resource.setrlimit(resource.RLIMIT_CPU, (request.cpu_seconds, request.cpu_seconds + 1))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,15 @@
-"""`ChildExtractor`: each file is read in a process of its own, watched, limited, and always gone at the end."""
+"""`ChildExtractor`: each file is read in a process of its own, watched, limited, and always gone at the end.
+
+The process is a fork of a warm one (`forks`, `server`). Linux only.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
-import sys
+import socket
 import tempfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Self
 import structlog
 
 from services.process.extract import sniffing
+from services.process.extract.forks import Fork, ForkServer, to_the_end
 from services.process.extract.protocol import LENGTH_BYTES, MAX_FRAME_BYTES, Request, read_answer
 from shared.errors import UnprocessableContent, WorkerCrashed
 from shared.model.document import Segment
@@ -25,11 +28,12 @@ _log = structlog.get_logger(__name__)
 
 _MEMORY_POLL_SECONDS = 0.1
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_PIPE_BUFFER_BYTES = 256 * 1024
+_BUFFER_BYTES = 256 * 1024
+_START_ATTEMPTS = 2
 
 
 class ChildExtractor:
-    """`Extractor` with one child process per file and one more that is warm and waits for the next.
+    """`Extractor` with one process per file, forked from one more that is warm and waits for the next.
 
     Use it as an async context manager: at its end no child is left, however it is left. Files may be read at the same
     time; each has its own limits.
@@ -42,6 +46,7 @@ class ChildExtractor:
         memory_limit_bytes: int = 1536 * 1024 * 1024,
         max_text_bytes: int = 64 * 1024 * 1024,
         work_dir: Path | None = None,
+        files_per_server: int = 500,
     ) -> None:
         """Set the limits of one file.
 
@@ -51,28 +56,32 @@ class ChildExtractor:
             memory_limit_bytes: Resident memory at which the child is killed.
             max_text_bytes: How much text (UTF-8) one file may give.
             work_dir: Where each child gets a temporary folder; the system's place by default.
+            files_per_server: After how many files the warm process is replaced, so that nothing in it can grow forever.
         """
         self._deadline_seconds = deadline_seconds
         self._memory_limit_bytes = memory_limit_bytes
         self._max_text_bytes = max_text_bytes
         self._work_dir = work_dir
-        self._spare: _Child | None = None
+        self._files_per_server = files_per_server
+        self._server: ForkServer | None = None
+        self._servers: set[ForkServer] = set()
+        self._choosing = asyncio.Lock()
         self._children: set[_Child] = set()
         self._open = False
 
     async def __aenter__(self) -> Self:
-        """Start the spare child."""
+        """Start the warm process, and do not wait for it."""
         self._open = True
-        self._spare = await self._start()
+        async with self._choosing:
+            await self._choose_server()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Kill and reap every child."""
+        """Kill and reap every process."""
         self._open = False
-        for child in tuple(self._children):
-            await self._end(child)
+        await to_the_end(self._close())
 
     def sniff(self, path: Path, *, name: str) -> str:
         """Return the media type by the bytes; see `sniffing.sniff`."""
@@ -89,11 +98,12 @@ class ChildExtractor:
             WorkerCrashed: the child died for a reason that is not the file's.
         """
         absolute_path = await asyncio.to_thread(_not_empty, path)
-        child = await self._take()
+        child = await self._start()
         try:
             child.send(
                 Request(
                     path=absolute_path,
+                    folder=child.folder,
                     media_type=media_type,
                     start=start,
                     max_text_bytes=self._max_text_bytes,
@@ -114,103 +124,106 @@ class ChildExtractor:
         finally:
             await self._end(child)
 
-    async def _take(self) -> _Child:
+    async def _start(self) -> _Child:
+        # A server that died before it forked has not touched the file: the next one is asked.
+        for _ in range(_START_ATTEMPTS):
+            child, far_end = await _Child.prepare(self._work_dir)
+            self._children.add(child)
+            try:
+                with far_end:
+                    async with self._choosing:
+                        server = await self._choose_server()
+                        await server.is_ready()
+                        child.fork = server.fork(far_end)
+                if await child.has_started(self._memory_limit_bytes):
+                    return child
+            except BaseException:
+                await self._end(child)
+                raise
+            await self._end(child)
+        raise WorkerCrashed("The process that reads files could not be started; the file is tried again.")
+
+    async def _choose_server(self) -> ForkServer:
+        """Return the server to be asked next: the present one, unless it is dead or has served its number."""
         if not self._open:
             raise RuntimeError("ChildExtractor is used outside its context")
-        child, self._spare = self._spare, None
-        if child is None or not child.is_alive:
-            child = await self._start()
-        try:
-            await self._refill()
-        except BaseException:
-            await self._end(child)
-            raise
-        return child
-
-    async def _refill(self) -> None:
-        spare = await self._start()
-        surplus, self._spare = self._spare, spare
-        if surplus is not None:  # another file was begun at the same time
-            await self._end(surplus)
-
-    async def _start(self) -> _Child:
-        child = await _Child.start(self._work_dir, self._memory_limit_bytes)
-        self._children.add(child)
-        return child
+        if self._server is not None and self._server.is_alive:
+            if self._server.forked < self._files_per_server:
+                return self._server
+            self._server.retire()
+        self._server = server = await ForkServer.start()
+        self._servers.add(server)
+        server.gone.add_done_callback(lambda _: self._servers.discard(server))
+        return server
 
     async def _end(self, child: _Child) -> None:
         await child.end()
         self._children.discard(child)
 
+    async def _close(self) -> None:
+        for child in tuple(self._children):
+            await self._end(child)
+        for server in tuple(self._servers):
+            await server.close()
+        async with self._choosing:  # one may just have been started
+            for server in tuple(self._servers):
+                await server.close()
+
 
 class _Child:
-    """One process, its folder, and the watch on its memory."""
+    """One process, the connection to it, its folder, and the watch on its memory."""
 
-    def __init__(self, process: asyncio.subprocess.Process, folder: Path, memory_limit_bytes: int) -> None:
-        self._process = process
-        self._folder = folder
+    def __init__(self, folder: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.folder = folder
+        self._reader = reader
+        self._writer = writer
+        self.fork: Fork | None = None
         self._verdict: str | None = None
-        self._watch = asyncio.create_task(self._watch_memory(memory_limit_bytes))
+        self._watch: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, work_dir: Path | None, memory_limit_bytes: int) -> Self:
+    async def prepare(cls, work_dir: Path | None) -> tuple[Self, socket.socket]:
+        """Make everything but the process; return also its end of the connection."""
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="extract-", dir=work_dir))
+        near_end, far_end = socket.socketpair()
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "services.process.extract.child",
-                str(os.getpid()),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                # Only what it needs: the parent's environment holds secrets, and the child reads hostile files.
-                env={
-                    "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
-                    "PYTHONDONTWRITEBYTECODE": "1",
-                    "LANG": "C.UTF-8",
-                    "HOME": str(folder),
-                    "TMPDIR": str(folder),
-                    "XBERG_CACHE_DIR": str(folder),
-                    "HF_HUB_OFFLINE": "1",
-                    "OMP_THREAD_LIMIT": "1",
-                },
-                cwd=folder,
-                start_new_session=True,
-                limit=_PIPE_BUFFER_BYTES,
-            )
+            reader, writer = await asyncio.open_unix_connection(sock=near_end, limit=_BUFFER_BYTES)
         except BaseException:
+            near_end.close()
+            far_end.close()
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return cls(process, folder, memory_limit_bytes)
+        return cls(folder, reader, writer), far_end
 
-    @property
-    def is_alive(self) -> bool:
-        return self._process.returncode is None and self._ending is None
+    async def has_started(self, memory_limit_bytes: int) -> bool:
+        """Wait for the process and watch it from then on; False when there will be none."""
+        assert self.fork is not None
+        if not await self.fork.has_started():
+            return False
+        self._watch = asyncio.create_task(self._watch_memory(self.fork, memory_limit_bytes))
+        return True
 
     def send(self, request: Request) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(request.to_frame())
-        self._process.stdin.close()
+        self._writer.write(request.to_frame())
 
     async def receive(self, timeout_seconds: float) -> bytes:
         """Return one answer's payload, or raise what its absence means."""
-        assert self._process.stdout is not None
         try:
             async with asyncio.timeout(max(0.0, timeout_seconds)):
-                length = int.from_bytes(await self._process.stdout.readexactly(LENGTH_BYTES), "big")
+                length = int.from_bytes(await self._reader.readexactly(LENGTH_BYTES), "big")
                 if length <= MAX_FRAME_BYTES:
-                    return await self._process.stdout.readexactly(length)
+                    return await self._reader.readexactly(length)
         except TimeoutError:
             raise _too_complex("it takes too long to read") from None
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
             await self.end()
+            returncode = self.fork.returncode if self.fork is not None else None
             if self._verdict is not None:
                 raise _too_complex(self._verdict) from None
-            if self._process.returncode == -signal.SIGXCPU:
+            if returncode == -signal.SIGXCPU:
                 raise _too_complex("it takes too much processor time to read") from None
-            _log.warning("extract_child_died", returncode=self._process.returncode)
+            _log.warning("extract_child_died", returncode=returncode)
             raise WorkerCrashed("The process that reads files died; the file is tried again.") from None
         raise WorkerCrashed("The process that reads files answered with garbage; the file is tried again.")
 
@@ -218,38 +231,20 @@ class _Child:
         """Kill and reap the process and remove its folder. Finishes this also when the caller is cancelled."""
         if self._ending is None:
             self._ending = asyncio.create_task(self._end())
-        cancelled = False
-        while not self._ending.done():
-            try:
-                await asyncio.shield(self._ending)
-            except asyncio.CancelledError:
-                if self._ending.cancelled():
-                    break
-                cancelled = True
-        if cancelled:
-            raise asyncio.CancelledError
+        await to_the_end(self._ending)
 
     async def _end(self) -> None:
-        assert self._process.stdout is not None
-        assert self._process.stdin is not None
-        self._kill()
-        self._watch.cancel()
-        self._process.stdin.close()
-        # What is in the pipe has to be read before the process counts as ended.
-        while await self._process.stdout.read(_PIPE_BUFFER_BYTES):
-            pass
-        await self._process.wait()
-        await asyncio.gather(self._watch, return_exceptions=True)
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        self._writer.transport.abort()
+        if self.fork is not None:
+            await self.fork.end()
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
-    def _kill(self) -> None:
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it ended by itself and is about to be reaped
-                os.killpg(self._process.pid, signal.SIGKILL)
-
-    async def _watch_memory(self, limit_bytes: int) -> None:
+    async def _watch_memory(self, fork: Fork, limit_bytes: int) -> None:
         """Kill at the limit. Resident memory, because libraries reserve far more addresses than they use."""
-        statm = Path(f"/proc/{self._process.pid}/statm")
+        statm = Path(f"/proc/{fork.pid}/statm")
         while True:
             try:
                 # The kernel answers from memory, at once.
@@ -257,8 +252,9 @@ class _Child:
             except (OSError, IndexError, ValueError):
                 return  # it has ended
             if resident_bytes > limit_bytes:
-                self._verdict = "it takes too much memory to read"
-                self._kill()
+                # Nothing to kill: it has been reaped, and the number was another process's.
+                if fork.kill():
+                    self._verdict = "it takes too much memory to read"
                 return
             await asyncio.sleep(_MEMORY_POLL_SECONDS)
 

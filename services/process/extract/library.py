@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,7 @@ MAX_PAGES = 5_000
 _OCR_MEDIA_TYPE = "image/png"
 
 
+@functools.cache
 def tessdata_path() -> Path:
     """Return the folder of the OCR data that is installed as a package.
 
@@ -48,7 +50,7 @@ async def read_image(image: Any) -> str:
 
 
 async def _extract(data: bytes, media_type: str, *, ocr: bool, plain: bool) -> Any:
-    import xberg  # noqa: PLC0415  # slow to import; the child does it while it waits for work
+    import xberg  # noqa: PLC0415  # slow to import; the fork server has done it
 
     config = xberg.ExtractionConfig(
         use_cache=False,

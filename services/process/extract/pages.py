@@ -26,6 +26,12 @@ _MAX_OCR_SIDE_PIXELS = 4_500
 _TRAILER_BYTES = 2_048
 
 
+def preload() -> None:
+    """Load all formats of images; the usual ones first, so that they are tried in the same order as without this."""
+    Image.preinit()
+    Image.init()
+
+
 async def read_pdf(path: Path, numbering: Numbering) -> AsyncIterator[Segment]:
     """Yield one segment per page, also for an empty one, so that a page's index is known without reading it."""
     data = path.read_bytes()  # noqa: ASYNC240  # nothing else runs in the child

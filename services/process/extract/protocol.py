@@ -1,13 +1,19 @@
-"""What parent and child say to each other: frames of JSON behind a length of four bytes.
+"""What is said between parent, fork server and child.
 
-The parent sends one request and closes. The child answers with any number of segments, then with `done` or `error`.
-Everything the child says is checked: what it reads is hostile.
+Parent and child: frames of JSON behind a length of four bytes. The parent sends one request. The child answers with any
+number of segments, then with `done` or `error`. Everything the child says is checked: what it reads is hostile.
+
+Parent and server: packets of JSON, some with a descriptor. The server says `ready` once. Each packet of the parent
+brings the child's end of a socket, and is answered, in order, with `started` (a pid, and with it the pidfd) or
+`failed`. `ended` comes when a child is reaped.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import socket
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +26,8 @@ MAX_SEGMENT_CHARACTERS = 32_000
 """Longer stretches are cut, so that one is chunked in a moment and the pipe's back-pressure means something."""
 
 LENGTH_BYTES = 4
+_MAX_PACKET_BYTES = 4096
+_DESCRIPTOR = struct.Struct("i")
 _CODES = frozenset({"UNSUPPORTED_TYPE", "CORRUPT", "ENCRYPTED", "EMPTY", "NO_TEXT", "TOO_COMPLEX"})
 
 
@@ -28,6 +36,8 @@ class Request:
     """One file to read. The child exits after it."""
 
     path: Path
+    folder: Path
+    """Where the child may put temporary files."""
     media_type: str
     start: int
     max_text_bytes: int
@@ -35,13 +45,13 @@ class Request:
 
     def to_frame(self) -> bytes:
         """Return the frame that `from_payload` reads."""
-        return frame(dataclasses.asdict(self) | {"path": str(self.path)})
+        return frame(dataclasses.asdict(self) | {"path": str(self.path), "folder": str(self.folder)})
 
     @classmethod
     def from_payload(cls, payload: bytes) -> Request:
         """Read what the parent sent."""
         values = json.loads(payload)
-        return cls(**values | {"path": Path(values["path"])})
+        return cls(**values | {"path": Path(values["path"]), "folder": Path(values["folder"])})
 
 
 def frame(message: dict[str, Any]) -> bytes:
@@ -86,3 +96,28 @@ def read_answer(payload: bytes, *, expected_index: int) -> Segment | None:
     if code in _CODES:
         raise UnprocessableContent(sentence, code=code)
     raise WorkerCrashed(f"The process that reads files failed ({sentence}); the file is tried again.")
+
+
+def send_message(control: socket.socket, message: dict[str, Any], descriptor: int | None = None) -> None:
+    """Send a packet between parent and server, with a descriptor if there is one.
+
+    Raises:
+        OSError: the other side is gone, or does not read.
+    """
+    socket.send_fds(control, [json.dumps(message).encode()], [] if descriptor is None else [descriptor])
+
+
+def receive_message(control: socket.socket) -> tuple[dict[str, Any], int | None]:
+    """Return the next packet and its descriptor, which is not inherited; an empty one when the other side is gone.
+
+    Raises:
+        BlockingIOError: there is none yet, on a socket that does not block.
+        OSError, ValueError: what comes is not what is said here.
+    """
+    # `socket.recv_fds` does not hand on its flags.
+    data, notes, _, _ = control.recvmsg(_MAX_PACKET_BYTES, socket.CMSG_LEN(_DESCRIPTOR.size), socket.MSG_CMSG_CLOEXEC)
+    descriptor = next((_DESCRIPTOR.unpack(note[: _DESCRIPTOR.size])[0] for _, _, note in notes), None)
+    message = json.loads(data or b"{}")
+    if not isinstance(message, dict):
+        raise ValueError("not a message")  # noqa: TRY004  # garbage, as what is no JSON
+    return message, descriptor

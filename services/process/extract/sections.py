@@ -6,10 +6,10 @@ import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 
-from services.process.chunking import clean
 from services.process.extract.protocol import MAX_SEGMENT_CHARACTERS
 from shared.model.document import Segment
 from shared.model.locator import Locator, LocatorKind
+from shared.model.text import storable
 
 ROWS_PER_SEGMENT = 200
 
@@ -42,7 +42,7 @@ class Numbering:
 
     def segments_of(self, section: Section, *, keep_empty: bool = False) -> Iterator[Segment]:
         """Yield the segments of the next section; offsets in the locator say where each begins in its place."""
-        text = clean(section.text).rstrip()
+        text = storable(section.text).rstrip()
         if not text and not keep_empty:
             return
         offset = section.locator.start_char or 0

@@ -1,41 +1,23 @@
 """Files become segments with true places, or one verdict; and no process, folder or open file stays behind."""
 
 import asyncio
-import contextlib
 import os
-import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 from PIL import Image
 
 from services.process.extract.extractor import ChildExtractor
-from shared.errors import HeadraceError, UnprocessableContent, WorkerCrashed
+from shared.errors import HeadraceError, UnprocessableContent
 from shared.model import media
 from shared.model.document import Segment
 from shared.model.locator import LocatorKind
+from tests.services.process.extract.processes import children, open_files
 
 CORPUS = Path(__file__).parents[4] / "cli" / "corpus"
 ENCRYPTED = Path(__file__).parents[3] / "fixtures" / "encrypted.pdf"
 MANUAL = CORPUS / "operations-manual.pdf"
-
-
-def children() -> set[int]:
-    """Return the extractor's processes that this one has started and that are not reaped (others run servers here)."""
-    found = set()
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if child.status() == psutil.STATUS_ZOMBIE or "services.process.extract.child" in child.cmdline():
-                found.add(child.pid)
-    return found
-
-
-def open_files() -> int:
-    """Return how many file descriptors are open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.fixture
@@ -55,19 +37,6 @@ async def read(extractor: ChildExtractor, path: Path, start: int = 0) -> list[Se
     """Sniff and read a whole file."""
     media_type = extractor.sniff(path, name=path.name)
     return [segment async for segment in extractor.extract(path, media_type=media_type, start=start)]
-
-
-async def collect(segments: AsyncIterator[Segment]) -> list[Segment]:
-    """Read to the end."""
-    return [segment async for segment in segments]
-
-
-def fake_python(folder: Path, code: str) -> Path:
-    """Write a program that stands in for the interpreter and does something else."""
-    path = folder / "python"
-    path.write_text(f"#!{sys.executable}\n{code}\n")
-    path.chmod(0o700)
-    return path
 
 
 async def verdict(extractor: ChildExtractor, path: Path, media_type: str | None = None) -> str:
@@ -236,109 +205,11 @@ async def test_every_limit_ends_the_file(tmp_path: Path, limits: dict[str, int])
     assert not os.listdir(tmp_path)  # noqa: PTH208
 
 
-async def test_a_killed_child_is_not_the_files_fault(extractor: ChildExtractor, tmp_path: Path) -> None:
-    """When somebody kills the child, the error is retryable, and the next file is read."""
-    path = tmp_path / "a.txt"
-    path.write_text("More lines than the pipe can hold.\n" * 200_000)
-    async with contextlib.aclosing(extractor.extract(path, media_type=media.TEXT)) as segments:
-        await anext(segments)
-        for pid in children():
-            os.kill(pid, signal.SIGKILL)
-        with pytest.raises(WorkerCrashed):
-            await collect(segments)
-    assert len(await read(extractor, MANUAL)) == 7
-
-
-async def test_leaving_early_ends_the_child_at_once(extractor: ChildExtractor) -> None:
-    """A consumer that closes the iterator leaves only the spare child."""
-    async with contextlib.aclosing(extractor.extract(MANUAL, media_type=media.PDF)) as segments:
-        await anext(segments)
-        assert len(children()) == 2
-    assert len(children()) == 1
-
-
-async def test_cancelling_the_consumer_ends_the_child(extractor: ChildExtractor) -> None:
-    """A consumer that is cancelled between two segments is done only when its child is reaped."""
-    started = asyncio.Event()
-
-    async def consume() -> None:
-        async with contextlib.aclosing(extractor.extract(MANUAL, media_type=media.PDF)) as segments:
-            await anext(segments)
-            started.set()
-            await asyncio.Event().wait()
-
-    task = asyncio.create_task(consume())
-    await started.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert len(children()) == 1
-
-
-async def test_a_child_that_hangs_is_killed_when_the_reader_is_cancelled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A reader that waits for a child which never answers can be cancelled, and takes the child with it."""
-    monkeypatch.setattr(sys, "executable", str(fake_python(tmp_path, "import time; time.sleep(600)")))
-    before = children()
-    async with ChildExtractor(work_dir=tmp_path) as hanging:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await read(hanging, MANUAL)
-        assert len(children() - before) <= 1
-    assert children() <= before
-
-
 async def test_many_files_are_read_at_once(extractor: ChildExtractor) -> None:
     """Files that are read at the same time do not mix."""
     names = ["operations-manual.pdf", "turbine-faults.md", "spare-parts.xlsx", "shift-log.txt"]
     together = await asyncio.gather(*(read(extractor, CORPUS / name) for name in names))
     assert together == [await read(extractor, CORPUS / name) for name in names]
-
-
-@pytest.mark.parametrize("noise", [b"\0\0\0\5hello" * 9, b"\xff" * 9, b"\0\0\0\2{}", b"\0\0\0\x10{}", b""])
-async def test_garbage_from_the_child_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: bytes) -> None:
-    """A child that says nonsense, stops in the middle or says nothing is killed, and the file is tried again."""
-    code = f"import sys; sys.stdout.buffer.write({noise!r})"
-    monkeypatch.setattr(sys, "executable", str(fake_python(tmp_path, code)))
-    async with ChildExtractor(work_dir=tmp_path) as broken:
-        with pytest.raises(WorkerCrashed):
-            await read(broken, MANUAL)
-
-
-async def test_children_die_with_their_parent(tmp_path: Path) -> None:
-    """When the whole service is killed in the middle of a file, its children do not live on."""
-    code = (
-        "import asyncio, os, psutil, sys\n"
-        "from pathlib import Path\n"
-        "from services.process.extract.extractor import ChildExtractor\n"
-        "async def main():\n"
-        "    async with ChildExtractor(work_dir=Path(sys.argv[2])) as extractor:\n"
-        "        await anext(extractor.extract(Path(sys.argv[1]), media_type='application/pdf'))\n"
-        "        print(*[child.pid for child in psutil.Process().children()], flush=True)\n"
-        "        os.kill(os.getpid(), 9)\n"
-        "asyncio.run(main())\n"
-    )
-    root = Path(__file__).parents[4]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, str(MANUAL), str(tmp_path), cwd=root, stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await process.communicate()
-    orphans = []
-    for pid in output.split():
-        with contextlib.suppress(psutil.NoSuchProcess):  # gone already
-            orphans.append(psutil.Process(int(pid)))
-    assert len(output.split()) == 2
-    _, alive = await asyncio.to_thread(psutil.wait_procs, orphans, timeout=10)
-    assert alive == []
-
-
-async def test_the_child_sees_no_secrets(extractor: ChildExtractor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parent's environment, with its keys and addresses, is not handed down."""
-    monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
-    await read(extractor, CORPUS / "shift-log.txt")
-    assert children()
-    assert all("DATABASE_URL" not in psutil.Process(pid).environ() for pid in children())
 
 
 async def test_an_unknown_type_is_refused(extractor: ChildExtractor) -> None:
