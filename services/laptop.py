@@ -25,9 +25,16 @@ from shared.postgres.migrate import migrate
 from shared.runtime.app import Build, S, running
 from shared.settings import environment, load
 
-DEFAULTS = {"DEFAULT_ORGANIZATION_ID": "default", "RECOVER_EVERY_SECONDS": "60", "DRAIN_SECONDS": "2"}
-"""What a laptop has instead of a tenant and of a scheduler; the environment wins. At Ctrl-C somebody waits, and a job
-that is cut short goes on at the next start where it stopped."""
+DEFAULTS = {
+    "DEFAULT_ORGANIZATION_ID": "default",
+    "RECOVER_EVERY_SECONDS": "60",
+    "RECONCILE_EVERY_SECONDS": "60",
+    "BROKER_STARTS_EMPTY": "true",
+    "DRAIN_SECONDS": "2",
+}
+"""What a laptop has instead of a tenant and of a scheduler; the environment wins. Its bucket is small and its broker
+forgets, so the two are compared often. At Ctrl-C somebody waits, and a job that is cut short goes on at the next start
+where it stopped."""
 
 HAND_BACK_SECONDS = 1.0
 """What a job that was cut short needs to hand itself back."""

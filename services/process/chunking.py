@@ -17,6 +17,7 @@ from semantic_text_splitter import TextSplitter
 from shared.ids import text_hash
 from shared.model.document import Chunk, Segment
 from shared.model.locator import Locator, LocatorKind
+from shared.model.text import storable
 
 TARGET_TOKENS = 200
 """What a chunk aims at: short enough to be one thought, long enough to be understood alone."""
@@ -26,14 +27,8 @@ _CHARACTERS_PER_TOKEN = 12
 # The splitter's time grows faster than its input, so it is fed blocks of this size.
 _BLOCK_CHARACTERS = 20_000
 _VIRAMA = 9  # the combining class of marks that join two consonants
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _TABLE_RULE = re.compile(r"\|(?:\s*:?-{3,}:?\s*\|)+\s*")
 _CELLS = re.compile(r"([A-Z]+)(\d+)(?::([A-Z]+)(\d+))?")
-
-
-def clean(text: str) -> str:
-    """Remove what cannot be stored as text: NUL characters and lone surrogates."""
-    return _UNSTORABLE.sub("", text)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,7 +43,7 @@ class _Piece:
 class Chunker:
     """Cuts segments as they come. Feed one file's segments in order, then `finish`.
 
-    The text of a chunk is `segment.text[start_char:end_char]` (after `clean`, and counted from the segment's own
+    The text of a chunk is `segment.text[start_char:end_char]` (after `storable`, and counted from the segment's own
     `start_char` where it has one), behind the table's header lines where the piece is the middle of a table. All text
     but white space is in exactly one chunk.
     """
@@ -72,7 +67,7 @@ class Chunker:
 
     def feed(self, segment: Segment) -> list[Chunk]:
         """Return the chunks of one segment; none when it holds only white space."""
-        text = clean(segment.text)
+        text = storable(segment.text)
         first_row = _row_of_header(text, segment.locator)
         return [self._chunk(text, piece, segment.locator, first_row) for piece in self._pieces(text)]
 

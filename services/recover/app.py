@@ -26,10 +26,13 @@ async def recover_run(settings: RecoverSettings, stack: AsyncExitStack) -> tuple
     letters = wiring.dead_letters(database)
     work = wiring.replays(database)
     size = settings.batch_size
+    outbox = wiring.outbox(database)
+    if settings.broker_starts_empty:
+        await outbox.forget_bells()
     run = RecoverRun(
         settings=settings,
         store=wiring.recover_store(settings, database, withdraw_on_failure=settings.on_failed_overwrite == "withdraw"),
-        outbox=wiring.outbox(database),
+        outbox=outbox,
         relay=wiring.relay(database, publisher, tracing),
         storage=storage,
         synchroniser=wiring.synchroniser(settings, database, storage, tracing),

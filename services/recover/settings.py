@@ -15,6 +15,9 @@ class RecoverSettings(OwnerSettings):
     recover_every_seconds: float = Field(
         0, ge=0, description="Run so often by ourselves; 0 leaves it to a scheduler that asks over HTTP"
     )
+    broker_starts_empty: bool = Field(
+        False, description="Whether every bell is lost when this service starts, as with the broker of a laptop"
+    )
     stuck_job_threshold_minutes: float = Field(5, gt=0, description="How old a bell is before it is rung again")
     batch_size: int = Field(50, ge=1, le=1000, description="Jobs taken at once")
     function_timeout_seconds: float = Field(540, gt=0, description="Time limit of one run")

@@ -68,11 +68,11 @@ def decide(document: Document | None, live: ObjectMetadata | None, owner: Owner 
     if document.generation == live.generation:
         described = live.metageneration == document.metageneration and live.metadata == document.object_metadata
         if document.organization_id == UNKNOWN_ORGANIZATION and owner is not None:
-            return Index(live, owner)
+            return Describe(live, owner) if document.live_job_id is not None else Index(live, owner)
         if described:
             return Nothing()
-        # Metadata that no longer say whose it is take the file away from nobody.
-        return Describe(live, owner or Owner(organization_id=document.organization_id, user_id=document.user_id))
+        # Metadata that no longer say whose it is take the file away from everybody, until they do again.
+        return Describe(live, owner or Owner(organization_id=UNKNOWN_ORGANIZATION))
     if owner is not None and _holds_content_of(document, live):
         return Adopt(live, owner)
     return Index(live, owner)

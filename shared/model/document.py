@@ -9,6 +9,7 @@ from uuid import UUID
 from shared.errors import InvalidRequest
 from shared.model.job import Status
 from shared.model.locator import Locator
+from shared.model.text import storable
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -53,6 +54,11 @@ class ObjectMetadata:
     content_type: str | None
     updated_at: datetime | None
     metadata: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Metadata are what users write: keep what can be stored, so that no value can keep a file out."""
+        clean = {storable(key): storable(value) for key, value in self.metadata.items()}
+        object.__setattr__(self, "metadata", clean)
 
     def has_content_of(self, *, size_bytes: int | None, crc32c: str | None, md5: str | None) -> bool:
         """Say whether size and checksum equal the ones given; unknown checksums are never equal."""

@@ -151,6 +151,10 @@ class Outbox(Protocol):
         """
         ...
 
+    async def forget_bells(self) -> int:
+        """Take it that the broker has lost every message: each pending job is rung for anew; return how many."""
+        ...
+
     async def ring_due(self, *, limit: int) -> int:
         """Write a bell for jobs that became due since their last one (retries, deferrals); return how many."""
         ...
@@ -206,7 +210,7 @@ class RecoverStore(Protocol):
         the threshold, and that have no unsent bell. Ringing again is no retry.
 
         A bell stands for "claim the best due job", not for its job. So in each lane no more of them are out at once
-        than twice the jobs that its workers took within the threshold, or a small number if they took few.
+        than twice the jobs that its workers took within two thresholds, or a small number if they took few.
         """
         ...
 

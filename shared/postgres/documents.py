@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MAX_SUPERSESSIONS = 3
 """After so many in a row the running job may finish, so that a file that changes all the time is indexed at all."""
 
+_NUMBER = re.compile("-?[0-9]{1,9}")
 _SUPERSEDED = "A newer version of the file has arrived."
 _REMOVED = "The file was removed from the bucket."
 _TENANT_UNKNOWN = Failure(
@@ -136,6 +138,7 @@ class PostgresDocumentStore:
             connection, id=row["id"], supersessions=0, **_content(live), **_owner(owner)
         )
         await self._sql.adopt_generation.run(connection, id=row["id"])
+        await queries.load("jobs").resolve_dead_letters.run(connection, document_id=row["id"])
         return Committed(document_id=row["id"], job_id=None, cancelled_jobs=cancelled)
 
     async def _describe(self, connection: Connection, row: Any, live: ObjectMetadata, owner: Owner) -> Committed:
@@ -152,12 +155,17 @@ class PostgresDocumentStore:
                 metageneration=live.metageneration,
                 **_owner(owner),
             )
+            if job["status"] == "pending":
+                # A bell that came while this row was locked found nothing to claim.
+                await effects.ring_for(connection, job)
         return Committed(document_id=row["id"], job_id=None)
 
     async def _remove(self, connection: Connection, row: Any) -> Committed:
         _, cancelled = await self._supersede(connection, row, may_finish=False, message=_REMOVED)
         await self._sql.remove_document.run(connection, id=row["id"])
-        await queries.load("jobs").drop_chunks_of_document.run(connection, document_id=row["id"])
+        jobs = queries.load("jobs")
+        await jobs.drop_chunks_of_document.run(connection, document_id=row["id"])
+        await jobs.resolve_dead_letters.run(connection, document_id=row["id"])
         return Committed(document_id=row["id"], job_id=None, cancelled_jobs=cancelled)
 
     async def _supersede(
@@ -185,6 +193,7 @@ class PostgresDocumentStore:
         await self._sql.copy_vectors.run(connection, **to)
         await self._sql.move_chunks.run(connection, **to)
         await self._sql.move_events.run(connection, **to)
+        await self._sql.move_dead_letters.run(connection, **to)
         await self._sql.move_jobs.run(connection, user_id=owner.user_id, **to)
 
 
@@ -209,5 +218,5 @@ def _owner(owner: Owner) -> dict[str, Any]:
 
 def _priority(live: ObjectMetadata) -> int:
     """Return the priority in the object's metadata, -100 to 100; what cannot be read is 0."""
-    said = live.metadata.get("priority", "0")
-    return max(-100, min(100, int(said))) if said.lstrip("-").isdigit() else 0
+    said = live.metadata.get("priority", "")
+    return max(-100, min(100, int(said))) if _NUMBER.fullmatch(said) else 0

@@ -79,6 +79,13 @@ async def fail_job(
     await sql.fail_job.run(connection, job_id=job["id"], code=failure.code, message=failure.message)
     await sql.drop_chunks_of_job.run(connection, job_id=job["id"])
     if document is not None and document["current_job_id"] == job["id"] and withdraw:
+        # An older version that was still allowed to finish would bring back what is withdrawn here.
+        await sql.cancel_outrun.run(
+            connection,
+            document_id=document["id"],
+            job_id=job["id"],
+            message="The live version of the file could not be indexed.",
+        )
         await sql.withdraw_chunks.run(connection, document_id=document["id"])
         await sql.drop_other_chunks.run(connection, document_id=document["id"], job_id=job["id"])
     letter_id = await sql.add_dead_letter.value(

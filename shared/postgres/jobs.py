@@ -152,7 +152,7 @@ class PostgresWorkQueue:
                 connection, job_id=lease.job_id, chunks=counts["chunks"], result=dict(result)
             )
             await self._sql.drop_other_chunks.run(connection, document_id=lease.document_id, job_id=lease.job_id)
-            await self._sql.resolve_dead_letters.run(connection, job_id=lease.job_id)
+            await self._sql.resolve_dead_letters.run(connection, document_id=lease.document_id)
 
     async def fail(self, lease: Lease, failure: Failure) -> None:  # noqa: D102
         async with self._owned(lease) as (connection, job, document):

@@ -68,6 +68,10 @@ class PostgresOutbox:
                 await self._sql.mark_events.run(connection, job_id=job_id, seq=found[count - 1]["seq"])
         return Sent(published=count, failed=len(found) - count)
 
+    async def forget_bells(self) -> int:  # noqa: D102
+        async with self._db.get_connection() as connection:
+            return await self._sql.forget_bells.run(connection)
+
     async def ring_due(self, *, limit: int) -> int:  # noqa: D102
         async with self._db.transaction() as connection:
             due = await self._sql.ring_due.all(connection, limit=limit)

@@ -74,10 +74,13 @@ class Sink:
 
         Raises:
             DependencyUnavailable: `CHECKSUM_MISMATCH`; fetch it again.
+            UnprocessableContent: `CORRUPT`: it was stored incomplete.
         """
         crc32c = base64.b64encode(self._stored.digest()).decode()
         if self._stored_bytes != self._expected_bytes or self._expected_crc32c not in {None, crc32c}:
             raise _damaged()
+        if self._unpacker is not None and not self._unpacker.eof:
+            raise UnprocessableContent("The object says it is packed with gzip, but is cut short.", code="CORRUPT")
 
     def _unpack(self, data: bytes) -> None:
         assert self._unpacker is not None

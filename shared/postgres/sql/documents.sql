@@ -44,7 +44,7 @@ where id = :id
 
 -- name: lock_active_jobs
 -- Work in hand for a document.
-select id, status, may_finish from document_processing_jobs
+select id, status, may_finish, lane, quarantined, trace_parent from document_processing_jobs
 where document_id = :document_id and job_type = 'document_processing' and status in ('pending', 'processing')
 order by created_at for update
 
@@ -96,12 +96,20 @@ update job_events set organization_id = :organization_id
 from document_processing_jobs job
 where job.document_id = :document_id and job_events.job_id = job.id and job_events.organization_id <> :organization_id
 
+-- name: move_dead_letters
+-- And its failures.
+update dead_letters set organization_id = :organization_id
+from document_processing_jobs job
+where job.document_id = :document_id and dead_letters.job_id = job.id
+  and dead_letters.organization_id is distinct from :organization_id
+
 -- name: copy_vectors
 -- Vectors are kept per organization: the new owner gets copies of those it needs.
 insert into embeddings (space_id, organization_id, text_hash, embedding)
 select distinct on (e.space_id, e.text_hash) e.space_id, :organization_id, e.text_hash, e.embedding
 from chunks c join embeddings e on e.organization_id = c.organization_id and e.text_hash = c.text_hash
 where c.document_id = :document_id and c.organization_id <> :organization_id
+order by e.space_id, e.text_hash
 on conflict (space_id, organization_id, text_hash) do nothing
 
 -- name: move_chunks

@@ -116,6 +116,7 @@ order by ordinal limit :limit
 insert into embeddings (space_id, organization_id, text_hash, embedding)
 select :space_id, :organization_id, v.text_hash, v.embedding
 from unnest(:hashes::bytea[], :vectors::halfvec[]) as v (text_hash, embedding)
+order by v.text_hash -- in one order everywhere: two jobs with the same texts must not wait for each other crosswise
 on conflict (space_id, organization_id, text_hash) do nothing
 
 -- name: count_model_use
@@ -166,9 +167,10 @@ update document_processing_jobs set
 where document_id = :document_id and id <> :job_id and may_finish and status in ('pending', 'processing')
 
 -- name: resolve_dead_letters
--- The effect resolves the letter.
+-- The effect resolves the letters of the file: of this version, and of those before it.
 update dead_letters set state = 'resolved', resolved_at = headrace_now()
-where job_id = :job_id and state in ('open', 'replaying')
+from document_processing_jobs job
+where job.document_id = :document_id and dead_letters.job_id = job.id and dead_letters.state in ('open', 'replaying')
 
 -- name: fail_job
 -- The end without success; the code and the sentence are for people.
@@ -211,8 +213,9 @@ update document_processing_jobs set
   next_attempt_at = headrace_now() + make_interval(secs => :delay_seconds),
   error_code = coalesce(:code, error_code), error_message = coalesce(:message, error_message),
   deferred_reason = :deferred_reason,
-  deferred_since = case when :deferred_reason::text is null then null
-                        else coalesce(deferred_since, headrace_now()) end,
+  -- Handing a job back at a shutdown says nothing about how long it has been waiting.
+  deferred_since = case when :deferred_reason::text is not null then coalesce(deferred_since, headrace_now())
+                        when :refund::int > 0 then deferred_since end,
   -- A refunded attempt has proved nothing about the job; a charged one ended without killing its worker.
   quarantined = quarantined and :refund::int > 0,
   last_rung_at = case when :rung then headrace_now() else last_rung_at end,

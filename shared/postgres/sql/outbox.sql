@@ -49,3 +49,7 @@ with due as (
   from due where job.id = due.id
 )
 select id, lane, trace_parent, quarantined from due
+
+-- name: forget_bells
+-- The broker started empty: whatever was rung, nobody will hear it.
+update document_processing_jobs set last_rung_at = null where status = 'pending' and last_rung_at is not null

@@ -24,8 +24,10 @@ delete from recover_runs where id = any (array(
 -- name: page_vectors
 -- A page of vectors in the order of their key, and which of them nobody seems to need any more.
 select page.space_id, page.organization_id, page.text_hash,
-  page.created_at < headrace_now() - make_interval(hours => :keep_hours) and not exists (
-    select from chunks c where c.organization_id = page.organization_id and c.text_hash = page.text_hash) as unused
+  page.created_at < headrace_now() - make_interval(hours => :keep_hours) and (
+    -- Not `exists`: that would be answered by reading all chunks into a table of hashes.
+    select true from chunks c
+    where c.organization_id = page.organization_id and c.text_hash = page.text_hash limit 1) is null as unused
 from (
   select space_id, organization_id, text_hash, created_at from embeddings
   where (space_id, organization_id, text_hash) > (:space_id::smallint, :organization_id::text, :text_hash::bytea)

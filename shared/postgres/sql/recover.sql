@@ -30,13 +30,14 @@ update document_processing_jobs set
 where id = any (:job_ids::uuid[])
 
 -- name: ring_room
--- How many bells may be added in a lane: twice the jobs that its workers took within the threshold, `at_least` if they
--- took few, less those that are out: still in the outbox, or rung again within the threshold and not answered.
+-- How many bells may be added in a lane: twice the jobs that its workers took lately (within two thresholds, since runs
+-- are about one apart), `at_least` if they took few, less the bells that are out: still in the outbox, or rung again
+-- within the threshold and not answered.
 select greatest(:at_least::int, 2 * (
     select count(*) from (
       select from document_processing_jobs
       where status in ('processing', 'completed', 'failed') and lane = :lane
-        and updated_at > headrace_now() - make_interval(secs => :threshold_seconds)
+        and updated_at > headrace_now() - make_interval(secs => 2 * :threshold_seconds)
         and claimed_at is not null limit 20000) taken)
   ) - greatest((
     select count(*) from (

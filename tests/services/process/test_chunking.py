@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.process.chunking import TARGET_TOKENS, Chunker, chunk, clean
+from services.process.chunking import TARGET_TOKENS, Chunker, chunk
 from shared.ids import text_hash
 from shared.model.document import Chunk, Segment
 from shared.model.locator import Locator, LocatorKind
+from shared.model.text import storable
 
 
 def words(text: str) -> int:
@@ -42,8 +43,8 @@ pages = st.lists(st.one_of(prose, tables, st.tuples(prose, tables, prose).map("\
 def test_chunks_cover_every_visible_character_once_and_in_order(texts: list[str], max_tokens: int) -> None:
     """Joined without white space, the chunks' own stretches are the text without white space."""
     chunks = cut(*texts, max_tokens=max_tokens)
-    stretches = [clean(texts[(c.locator.page or 0) - 1])[c.locator.start_char : c.locator.end_char] for c in chunks]
-    assert "".join("".join(stretches).split()) == "".join("".join(clean(text) for text in texts).split())
+    stretches = [storable(texts[(c.locator.page or 0) - 1])[c.locator.start_char : c.locator.end_char] for c in chunks]
+    assert "".join("".join(stretches).split()) == "".join("".join(storable(text) for text in texts).split())
 
 
 @given(texts=pages, max_tokens=st.integers(8, 60))
@@ -51,7 +52,7 @@ def test_chunks_cover_every_visible_character_once_and_in_order(texts: list[str]
 def test_offsets_are_exact_and_the_budget_holds(texts: list[str], max_tokens: int) -> None:
     """A chunk ends with exactly the characters its locator names, trimmed, and is never over the budget."""
     for ordinal, piece in enumerate(cut(*texts, max_tokens=max_tokens)):
-        source = clean(texts[(piece.locator.page or 0) - 1])
+        source = storable(texts[(piece.locator.page or 0) - 1])
         stretch = source[piece.locator.start_char : piece.locator.end_char]
         assert stretch
         assert stretch == stretch.strip()
