@@ -101,7 +101,7 @@ def read(delivery: Delivery) -> Order:
             order["ids"] = said["id"].split(",")
         if chosen := {key: value for key, value in said.items() if key in _FILTERS}:
             order["filter"] = chosen
-        return Order.model_validate_strings(order)
+        return Order.model_validate(order)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in problem["loc"])[:64]

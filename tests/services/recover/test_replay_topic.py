@@ -1,0 +1,81 @@
+"""Replays asked for with a message: JSON or attributes, strictly, and the same message once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from services.recover.replay_topic import ReplayMessages, read, replay_topic
+from shared.errors import InvalidRequest
+from shared.ports.broker import Delivery
+from tests.component.test_dead_letters import Box, Desk
+from tests.plugins.road import Road, delivery
+
+ONE = "01a20384-5ee4-7671-92f0-846e8bbfd886"
+
+
+def message(data: bytes = b"", **attributes: str) -> Delivery:
+    """Make a message of the replay topic."""
+    made = delivery("replay-recover", data, attributes)
+    return replace(made, message_id=uuid4().hex, published_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("data", "attributes"),
+    [
+        (b'{"all": true, "canary": true, "limit": 5}', {}),
+        (b"", {"all": "true", "canary": "true", "limit": "5", "traceparent": "00-a-b-01"}),
+    ],
+)
+def test_both_forms_say_the_same(data: bytes, attributes: dict[str, str]) -> None:
+    """A body as JSON, or attributes as gcloud gives them."""
+    order = read(message(data, **attributes))
+    assert (order.all, order.canary, order.limit, order.force, order.dry_run) == (True, True, 5, False, False)
+
+
+def test_ids_and_filters_are_read() -> None:
+    """Several ids with commas; filters by name; times need a zone."""
+    assert [str(one) for one in read(message(id=f"{ONE},{ONE}")).ids or ()] == [ONE, ONE]
+    assert [str(one) for one in read(message(f'{{"ids": ["{ONE}"]}}'.encode())).ids or ()] == [ONE]
+    request = read(message(code="CORRUPT", stage="embedding", since="2026-01-01T00:00:00Z", rate="0.5")).request("x")
+    assert (request.filters.code, request.filters.stage, request.rate_per_second) == ("CORRUPT", "embedding", 0.5)
+    assert request.filters.since == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("data", "attributes"),
+    [
+        (b"", {}), (b"all", {}), (b"\xff", {}), (b"{}", {}), (b'{"all": false}', {}), (b'{"filter": {}}', {}),
+        (b'{"all": true, "ids": ["' + ONE.encode() + b'"]}', {}), (b'{"ids": []}', {}), (b'{"ids": ["x"]}', {}),
+        (b'{"all": true, "surprise": 1}', {}), (b'{"filter": {"surprise": 1}}', {}), (b"[]", {}), (b"1", {}),
+        (b'{"all": true, "rate": 0}', {}), (b'{"all": true, "rate": NaN}', {}), (b'{"all": true}', {"all": "true"}),
+        (b"", {"all": "perhaps"}), (b"", {"id": ""}), (b"", {"code": "a\0b"}), (b"", {"since": "2026-01-01"}),
+        (b"", {"limit": "-1", "all": "true"}), (b"[" * 100_000, {}),
+    ],
+)  # fmt: skip
+def test_anything_else_is_refused(data: bytes, attributes: dict[str, str]) -> None:
+    """Nothing is understood by accident, whatever the bytes."""
+    with pytest.raises(InvalidRequest) as refused:
+        read(message(data, **attributes))
+    assert refused.value.code == "MALFORMED_REPLAY"
+
+
+async def test_messages_of_the_topic_replay_letters_once(road: Road) -> None:
+    """A redelivered message is the same request; a dry run does nothing; what cannot be read is kept and acked."""
+    desk = Desk(road)
+    await desk.fail("a.txt", "b.txt")
+    handle = ReplayMessages(desk.replays, road.dead_letters)
+    order = message(b'{"filter": {"code": "CORRUPT"}, "limit": 1}')
+    box = Box([message(dry_run="true", all="true"), order, message(b"nonsense"), order])
+    counts = await replay_topic(box, handle, desk.budget(), batch_size=2)
+    assert counts == {"done": 3, "refused": 1}
+    assert (len(box.acked), box.nacked) == (4, [])
+    assert await road.value("select count(*) from replay_batches") == 1
+    assert sorted(await desk.states()) == ["open", "open", "replaying"]
+    assert await road.value("select code from dead_letters where origin = 'message'") == "MALFORMED_REPLAY"
+    await road.work_off()
+    await replay_topic(Box([order]), handle, desk.budget(), batch_size=2)
+    assert await road.work_off() == 0
