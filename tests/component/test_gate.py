@@ -16,6 +16,7 @@ from shared.telemetry.tracing import Tracing
 from shared.worker.consumer import Consumer
 from shared.worker.gate import Gate
 from tests.plugins.clock import ManualClock
+from tests.plugins.road import Road
 
 AT_ONCE, MESSAGES = 4, 40
 PATIENCE_SECONDS = 30.0
@@ -96,3 +97,27 @@ async def test_an_outage_burns_no_delivery_attempts() -> None:
             await puller.stop()
     assert set(database.done.values()) == {1}
     assert len(database.begun) <= MESSAGES + AT_ONCE
+
+
+async def test_how_a_job_ended_is_recorded_across_an_outage(road: Road) -> None:
+    """The database goes away under a job and is away still when its end is to be written: it waits, uncharged."""
+    road.bucket.put("a.txt", b"one\ntwo")
+    await road.notify("a.txt")
+    away = DependencyUnavailable(code="DATABASE_UNAVAILABLE")
+    road.embedder.errors = [away]
+    defer, refusals = road.queue.defer, [away, away]
+
+    async def refuse_twice(*arguments: object, **named: object) -> object:
+        if refusals:
+            raise refusals.pop()
+        return await defer(*arguments, **named)
+
+    road.queue.defer = refuse_twice
+    assert (await road.ring()).name == "deferred"
+    assert refusals == []
+    job = (await road.fetch("select * from document_processing_jobs"))[0]
+    assert (job["status"], job["attempts"], job["deferred_reason"]) == ("pending", 0, "DATABASE_UNAVAILABLE")
+    await road.shift_clock(3)
+    await road.outbox.ring_due(limit=10)
+    await road.work_off()
+    assert await road.in_step()

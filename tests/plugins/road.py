@@ -33,6 +33,7 @@ from shared.postgres.pool import Database, open_database
 from shared.postgres.recover import PostgresRecoverStore
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
+from shared.worker.gate import Gate
 from shared.worker.owner import owner_of
 from shared.worker.relay import Relay
 from shared.worker.retry import RetryPolicy
@@ -111,6 +112,7 @@ class Road:
             clock=SystemClock(),
             lease_seconds=60,
             heartbeat_seconds=20,
+            gate=Gate(self.database.ping, clock=SystemClock()),
         )
 
     async def notify(self, name: str, event: str = "OBJECT_FINALIZE", **attributes: str) -> Outcome:
