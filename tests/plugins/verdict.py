@@ -158,17 +158,19 @@ async def ledgers_are_legal(road: Road) -> None:
 
 
 async def dead_letters_match(road: Road) -> None:
-    """Hold each failed job to have one open dead letter, which was told, and each completed one to have none open."""
+    """Hold each failed job of what is live to have one open dead letter, and each that ended well to have none open."""
     rows = await road.fetch(
-        "select j.id, j.status, j.error_code, count(l.id) as letters, "
+        "select j.id, j.status, j.error_code, coalesce(bool_or(d.generation = j.generation), false) as live, "
+        "  count(l.id) as letters, "
         "  count(l.id) filter (where l.state = 'open') as open, "
         "  count(l.id) filter (where l.state in ('open', 'replaying')) as unresolved, max(l.code) as code "
-        "from document_processing_jobs j left join dead_letters l on l.job_id = j.id group by j.id"
+        "from document_processing_jobs j left join dead_letters l on l.job_id = j.id "
+        "left join documents d on d.id = j.document_id group by j.id"
     )
     told = Counter(message.attributes.get("dead_letter_id") for message in road.publisher.of("dead-letters"))
     for row in rows:
         assert row["letters"] <= 1, dict(row)
-        if row["status"] == "failed":
+        if row["status"] == "failed" and row["live"]:
             assert (row["open"], row["code"]) == (1, row["error_code"]), dict(row)
         if row["status"] == "completed":
             assert row["unresolved"] == 0, dict(row)
