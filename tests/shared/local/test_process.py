@@ -21,6 +21,7 @@ SERVER = "import signal; print('ready', flush=True); signal.pause()"
 STUBBORN = """
 import signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have handed it down as ignored
 print("ready", flush=True)
 while True:
     signal.pause()

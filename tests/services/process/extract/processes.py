@@ -1,6 +1,7 @@
 """What tests of the extractor ask the system about its processes."""
 
 import contextlib
+import shlex
 import sys
 from pathlib import Path
 
@@ -38,9 +39,11 @@ def sockets(pid: int) -> set[str]:
 
 def fake_python(folder: Path, code: str) -> Path:
     """Write a program that stands in for the interpreter of the fork server and does something else."""
-    path = folder / "python"
+    path, program = folder / "python", folder / "program.py"
     start = f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\nsys.argv = sys.argv[2:]  # without -m\n"
-    path.write_text(f"#!{sys.executable}\n{start}{code}\n")
+    program.write_text(f"{start}{code}\n")
+    # Through a shell: the path of an interpreter with a space in it cannot stand behind #!.
+    path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(program))} "$@"\n')
     path.chmod(0o700)
     return path
 
