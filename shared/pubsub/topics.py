@@ -86,6 +86,7 @@ def topology(project: str) -> dict[str, Any]:
                 "max_backoff_seconds": entry.max_backoff_seconds,
                 "filter": entry.filter,
                 "ordering": entry.ordering,
+                "retention_seconds": entry.retention_seconds,
             }
             for entry in SUBSCRIPTIONS
         ],
