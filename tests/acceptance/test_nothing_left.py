@@ -63,6 +63,7 @@ def _kind(handle: Path) -> str:
     return target.partition(":")[0]
 
 
+@pytest.mark.slow
 async def test_nothing_is_left_when_jobs_have_ended(site: Site, model: ModelServer) -> None:
     """Thirty jobs: completed, failed, retried, cancelled, superseded and rate-limited; then all is as it was before."""
     temp_dir = site.folder / "work"
