@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cli import look, session
+from cli import letters, look, session
 from cli.session import DataOption, OrganizationOption, UserOption
 from shared.errors import HeadraceError
 from shared.model.job import JobType, Stage, Status
@@ -33,6 +33,7 @@ recover_app = typer.Typer(
     help="The service that brings back what got stuck.", no_args_is_help=True, context_settings=_QUIET_HELP
 )
 app.add_typer(jobs_app, name="jobs", rich_help_panel="Jobs")
+app.add_typer(letters.app, name="dead-letters", rich_help_panel="Jobs")
 app.add_typer(recover_app, name="recover", rich_help_panel="Jobs")
 
 START, USE, CARE = "Start", "Use", "Jobs"

@@ -136,7 +136,7 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
         _passing(
             "DEPENDENCY_UNAVAILABLE",
             "A service that is needed does not answer, answers 5xx, or answers nonsense.",
-            f"Wait for it; after an outage that was longer than the retries, {_RETRY.format('DEPENDENCY_UNAVAILABLE')}.",
+            f"Wait for it; after an outage longer than the retries, {_RETRY.format('DEPENDENCY_UNAVAILABLE')}.",
             "Models, Storage, Pub/Sub, sign-in.",
         ),
         _final(

@@ -9,6 +9,7 @@ from typing import Any
 from services.api.callers import CallerVerifier, HeaderCallers
 from services.api.route import Route
 from services.api.routes.admin_jobs import AdminJobEndpoints
+from services.api.routes.dead_letters import DeadLetterEndpoints
 from services.api.routes.drift import DriftEndpoints
 from services.api.routes.jobs import JobEndpoints
 from services.api.routes.search import SearchEndpoint
@@ -54,6 +55,7 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
             [
                 *routes,
                 *DriftEndpoints(check, SystemClock()).routes(),
+                *DeadLetterEndpoints(wiring.letter_directory(database), wiring.replays(database)).routes(),
             ],
             callers(settings),
             tracing=tracing,
