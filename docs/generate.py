@@ -137,8 +137,8 @@ def errors() -> str:
         "and in `application/problem+json`. The sentence beside it is for people and may change. What to do with many",
         "of one code at once: [operations](operations.md).\n",
         "**Again by itself**: tried again, with growing waits and a bound (`MAX_RETRY_ATTEMPTS`); a rate limit costs",
-        "no attempt. A job fails with such a code only when the bound is reached. Everything else ends at once: the same",
-        "input would fail again. Other errors of HTTP have their status's name as code (`METHOD_NOT_ALLOWED`).\n",
+        "no attempt. A job fails with such a code only when the bound is reached. Everything else ends at once: the",
+        "same input would fail again. Other errors of HTTP have their status's name as code (`METHOD_NOT_ALLOWED`).\n",
     ]
     for place, entries in codes.BY_PLACE.items():
         parts += [
