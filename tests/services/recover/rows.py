@@ -17,7 +17,8 @@ async def flood(road: Road, count: int, *, status: str = "pending", organization
         "next_attempt_at": "now() - interval '1 hour'",
         "last_rung_at": "now() - interval '1 hour'",
     } | columns
-    async with road.database.get_connection() as connection:
+    async with road.database.transaction() as connection:
+        await connection.execute("set local statement_timeout = 0")
         await connection.execute(
             f"""with made as (
                  insert into documents (id, bucket, name, organization_id, generation, metageneration)
