@@ -186,6 +186,15 @@ async def test_a_very_large_healthy_backlog_is_left_alone(road: Road) -> None:
     await check_a_healthy_backlog(road, 100_000)
 
 
+async def test_a_retry_is_parked_until_it_is_rung_for(road: Road) -> None:
+    """A job whose time has not come stands aside in the queue; the bell that is rung at its time brings it back."""
+    await flood(road, 1, next_attempt_at="now() + interval '60 seconds'")
+    assert await road.value("select parked from document_processing_jobs")
+    await road.shift_clock(61)
+    assert await road.outbox.ring_due(limit=10) == 1
+    assert not await road.value("select parked from document_processing_jobs")
+
+
 async def test_a_lane_that_answers_is_rung_more(road: Road) -> None:
     """Twice what workers took lately may be rung: a backlog whose bells were all lost is taken up fast."""
     await flood(road, 1500)

@@ -180,11 +180,12 @@ async def test_names_of_all_scripts_are_merged_in_byte_order(road: Road, monkeyp
     for name in NAMES:
         road.bucket.put(name, b"text")
         await road.notify(name)
-    road.bucket.put("ß", b"missing")
+    for name in ("ß", "\ufffe", "😁"):
+        road.bucket.put(name, b"missing")
     monkeypatch.setattr(drift, "PAGE", 3)
     report = await check_of(road).run(repair=False, examples=5)
-    assert dict(report.found) == {DriftClass.MISSING: 1}
-    assert report.examples[DriftClass.MISSING][0].name == "ß"
+    assert dict(report.found) == {DriftClass.MISSING: 3}
+    assert [ref.name for ref in report.examples[DriftClass.MISSING]] == ["ß", "\ufffe", "😁"]
     listed = [live.ref.name async for live in road.bucket.list(BUCKET)]
     merged = [ref.name async for ref, _ in differences(road.bucket, check_of(road)._documents, BUCKET)]
     assert merged == listed == sorted(listed, key=str.encode)
