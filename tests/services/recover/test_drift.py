@@ -21,7 +21,7 @@ from tests.fakes import BUCKET
 from tests.plugins.clock import ManualClock
 from tests.plugins.road import Road
 
-NAMES = ["A", "a", "a b", "a/b", "z", "é", "ÿ", "\ud7ff", "\ue000", "\uffff", "𐀀", "😀", "😀/x"]
+NAMES = ["A", "a", "a b", "a/b", "z", "é", "ÿ", "\ud7ff", "\ue000", "𐀀", "😀", "😀/x"]
 """Their order by UTF-8 bytes is not their order by UTF-16 units, and not that of any language."""
 
 
@@ -180,12 +180,12 @@ async def test_names_of_all_scripts_are_merged_in_byte_order(road: Road, monkeyp
     for name in NAMES:
         road.bucket.put(name, b"text")
         await road.notify(name)
-    for name in ("ß", "\ufffe", "😁"):
+    for name in ("ß", "\uffff", "😁"):
         road.bucket.put(name, b"missing")
     monkeypatch.setattr(drift, "PAGE", 3)
     report = await check_of(road).run(repair=False, examples=5)
     assert dict(report.found) == {DriftClass.MISSING: 3}
-    assert [ref.name for ref in report.examples[DriftClass.MISSING]] == ["ß", "\ufffe", "😁"]
+    assert [ref.name for ref in report.examples[DriftClass.MISSING]] == ["ß", "\uffff", "😁"]
     listed = [live.ref.name async for live in road.bucket.list(BUCKET)]
     merged = [ref.name async for ref, _ in differences(road.bucket, check_of(road)._documents, BUCKET)]
     assert merged == listed == sorted(listed, key=str.encode)
