@@ -77,7 +77,7 @@ async def test_a_file_is_completed_after_kill_9(site: Site, stage: str) -> None:
 
     await site.shift_clock(LEASE_SECONDS + 1)
     summary = await site.recover_once()
-    assert summary["duties"]["rescue"] == {"rescued": 1, "failed": 0}
+    assert (summary["duties"]["rescue"]["rescued"], summary["duties"]["rescue"]["failed"]) == (1, 0)
     async with (
         counting(site, "chunks") as chunks_written,
         counting(site, "embeddings") as vectors_written,
