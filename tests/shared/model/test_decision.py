@@ -60,7 +60,8 @@ def known(**fields: object) -> Document:
         (KNOWN, LIVE, OWNER, Nothing()),
         (KNOWN, None, None, Remove()),
         (known(generation=None), None, None, Nothing()),
-        (known(organization_id=UNKNOWN_ORGANIZATION), LIVE, OWNER, Index(LIVE, OWNER)),
+        (known(organization_id=UNKNOWN_ORGANIZATION), LIVE, OWNER, Describe(LIVE, OWNER)),
+        (known(organization_id=UNKNOWN_ORGANIZATION, live_job_id=None), LIVE, OWNER, Index(LIVE, OWNER)),
     ],
 )
 def test_decide(document: Document | None, live: ObjectMetadata | None, owner: Owner | None, expected: object) -> None:
@@ -68,10 +69,10 @@ def test_decide(document: Document | None, live: ObjectMetadata | None, owner: O
     assert decide(document, live, owner) == expected
 
 
-def test_metadata_that_no_longer_name_an_owner_leave_the_file_with_the_one_it_has() -> None:
-    """They are recorded, so that bucket and index are equal again, and nobody loses the file."""
+def test_metadata_that_no_longer_name_an_owner_take_the_file_from_everybody() -> None:
+    """They are recorded, so that bucket and index are equal again, and the former owner does not find it any more."""
     live = changed(metageneration=2, metadata={"organization-id": "not a name!"})
-    assert decide(KNOWN, live, None) == Describe(live, Owner(organization_id="acme", user_id=None))
+    assert decide(KNOWN, live, None) == Describe(live, Owner(organization_id=UNKNOWN_ORGANIZATION))
 
 
 @pytest.mark.parametrize("generation", [1, 4, 6, 2**62])

@@ -193,7 +193,7 @@ async def test_a_picture_of_too_many_pixels_is_refused(extractor: ChildExtractor
 
 @pytest.mark.parametrize(
     "limits",
-    [{"deadline_seconds": 0.0}, {"memory_limit_bytes": 30 * 1024 * 1024}, {"max_text_bytes": 2_000}],
+    [{"deadline_seconds": 0.0}, {"memory_limit_bytes": 4 * 1024 * 1024}, {"max_text_bytes": 2_000}],
     ids=["time", "memory", "text"],
 )
 async def test_every_limit_ends_the_file(tmp_path: Path, limits: dict[str, int]) -> None:
