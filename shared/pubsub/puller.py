@@ -9,18 +9,17 @@ import threading
 from collections.abc import Coroutine
 from typing import Any
 
-import grpc
 import structlog
 from google.cloud.pubsub_v1 import SubscriberClient
 from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
 from google.cloud.pubsub_v1.types import FlowControl
-from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from shared.clock import Clock, SystemClock
 from shared.errors import HeadraceError
 from shared.ports.broker import Handler
 from shared.pubsub.errors import ours, translated
 from shared.pubsub.scheduler import AsyncioScheduler, Slots
+from shared.pubsub.subscriber import open_subscriber
 from shared.pubsub.topics import subscription_path
 from shared.telemetry.instruments import STREAM_RESTARTS
 from shared.telemetry.metrics import Metrics
@@ -106,7 +105,7 @@ class Puller:
         loop = asyncio.get_running_loop()
         try:
             with translated(self._path):
-                client = await asyncio.to_thread(self._open)
+                client = await asyncio.to_thread(open_subscriber, self._emulator_host)
         except HeadraceError as error:
             return error
         scheduler = self._scheduler = AsyncioScheduler(
@@ -153,12 +152,6 @@ class Puller:
             return None
         error = future.exception(timeout=0) if future.done() else None
         return ours(error or ConnectionError("closed"), self._path)
-
-    def _open(self) -> SubscriberClient:
-        transport = None
-        if self._emulator_host:
-            transport = SubscriberGrpcTransport(channel=grpc.insecure_channel(self._emulator_host))
-        return SubscriberClient(transport=transport)
 
     async def _stopped_within(self, seconds: float) -> None:
         sleep = asyncio.ensure_future(self._clock.sleep(seconds))

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from google.api_core.exceptions import ServiceUnavailable
+from google.api_core.retry import Retry, if_exception_type
 
 from shared.clock import SystemClock
 from shared.errors import RetryableError
@@ -15,6 +17,7 @@ from shared.model.outcome import DONE, UNAVAILABLE, Outcome
 from shared.ports.broker import Delivery, Handler, Message
 from shared.pubsub.publisher import PubSubPublisher
 from shared.pubsub.puller import Puller
+from shared.pubsub.subscriber import open_subscriber
 from shared.telemetry.metrics import Metrics
 
 PATIENCE_SECONDS = 20.0
@@ -353,6 +356,21 @@ async def test_unreachable_broker_does_not_hold_up_a_stop() -> None:
         go.set()
         await puller.stop()
         await task
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda client, **how: client.acknowledge(subscription="projects/p/subscriptions/s", ack_ids=["1"], **how),
+        lambda client, **how: client.modify_ack_deadline(
+            subscription="projects/p/subscriptions/s", ack_ids=["1"], ack_deadline_seconds=0, **how
+        ),
+    ],
+)
+def test_an_answer_that_cannot_be_sent_kills_no_thread(answer: Callable[..., None]) -> None:
+    """When the library gives up on an ack, its threads see an error of the service, which they survive."""
+    with open_subscriber("127.0.0.1:1") as client, pytest.raises(ServiceUnavailable):
+        answer(client, retry=Retry(predicate=if_exception_type(ServiceUnavailable), timeout=0.05, initial=0.02))
 
 
 async def test_server_restart_is_survived() -> None:
