@@ -187,7 +187,10 @@ class LastDone:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueFigures:
-    """How much waits: jobs that are pending and, of these, due, per lane; and the age of the oldest unsent row."""
+    """How much waits: jobs that are pending and, of these, due, per lane; and the age of the oldest unsent row.
+
+    Long queues are estimated, so that looking costs the same however long they are.
+    """
 
     pending: Mapping[str, int]
     due: Mapping[str, int]

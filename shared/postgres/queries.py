@@ -6,6 +6,7 @@ argument is refused before the database is asked. A test prepares every query ag
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from importlib import resources
@@ -73,6 +74,11 @@ class Query:
         status = await connection.execute(self.sql, *self._arguments(values))
         count = status.rsplit(" ", 1)[-1]
         return int(count) if count.isdigit() else 0
+
+    async def expected_rows(self, connection: Connection, **values: Any) -> int:
+        """Return how many rows the planner expects, without running the statement."""
+        plan = await connection.fetchval(f"explain (format json) {self.sql}", *self._arguments(values))
+        return int((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]["Plan Rows"])
 
     async def run_many(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Execute once per row, pipelined."""

@@ -25,6 +25,9 @@ _log = structlog.get_logger(__name__)
 BELLS_AT_LEAST = 100
 """Per lane and threshold, however few jobs its workers took: enough to find out that they are idle."""
 
+FIGURES_CAP = 100_000
+"""Jobs of a lane are counted up to here; beyond it, figures are what Postgres' statistics say."""
+
 _START = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
 
 
@@ -153,14 +156,20 @@ class PostgresRecoverStore:
         return [rows.document(row) for row in found]
 
     async def figures(self) -> QueueFigures:  # noqa: D102
+        pending, due = {}, {}
         async with self._db.get_connection() as connection:
-            lanes = await self._sql.queue_figures.all(connection)
+            for lane in Lane:
+                row = await self._sql.queue_figures.first(connection, lane=lane.value, cap=FIGURES_CAP)
+                pending[lane.value], due[lane.value] = row["pending"], row["due"]
+                if row["pending"] == FIGURES_CAP:
+                    pending[lane.value] = max(
+                        FIGURES_CAP, await self._sql.estimate_pending.expected_rows(connection, lane=lane.value)
+                    )
+                    due[lane.value] = max(
+                        row["due"], await self._sql.estimate_due.expected_rows(connection, lane=lane.value)
+                    )
             lag: float = await self._sql.outbox_lag.value(connection)
-        return QueueFigures(
-            pending={row["lane"]: row["pending"] for row in lanes},
-            due={row["lane"]: row["due"] for row in lanes},
-            outbox_lag_seconds=lag,
-        )
+        return QueueFigures(pending=pending, due=due, outbox_lag_seconds=lag)
 
     async def last_done(self, duty: str) -> LastDone | None:  # noqa: D102
         async with self._db.get_connection() as connection:

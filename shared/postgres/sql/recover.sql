@@ -88,9 +88,21 @@ where started_at > headrace_now() - interval '1 day' and summary -> 'duties' ? :
 order by started_at desc limit 1
 
 -- name: queue_figures
--- Pending and due jobs per lane.
-select lane, count(*) as pending, count(*) filter (where next_attempt_at <= headrace_now()) as due
-from document_processing_jobs where status = 'pending' group by lane
+-- A lane's pending and due jobs, counted up to a cap: entries of one index, however long the queue is. What waits for
+-- its time is parked; of those that became due since, few are not woken yet.
+select count(*) as pending,
+  count(*) filter (where not parked) + (select count(*) from (
+    select from document_processing_jobs
+    where status = 'pending' and parked and next_attempt_at <= headrace_now() and lane = :lane limit :cap) woken) as due
+from (select parked from document_processing_jobs where status = 'pending' and lane = :lane limit :cap) counted
+
+-- name: estimate_pending
+-- Never run, only planned: how many rows Postgres expects.
+select from document_processing_jobs where status = 'pending' and lane = :lane
+
+-- name: estimate_due
+-- Never run, only planned: how many rows Postgres expects.
+select from document_processing_jobs where status = 'pending' and lane = :lane and not parked
 
 -- name: outbox_lag
 -- Age of the oldest row that is still to be published.

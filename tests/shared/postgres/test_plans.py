@@ -10,7 +10,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from shared.postgres import queries
+from shared.postgres import queries, recover
+from shared.postgres.pool import open_database
 from tests.plugins.postgres import PostgresServer
 
 JOBS = 200_000
@@ -34,6 +35,7 @@ ASKED: dict[tuple[str, str], tuple[dict[str, Any], set[str]]] = {
         {"lane": "bulk", "quarantined": False, "threshold_seconds": 300.0, "at_least": 100},
         {"jobs_rung", "jobs_by_status"},
     ),
+    ("recover", "queue_figures"): ({"lane": "bulk", "cap": 100_000}, {"jobs_queue", "jobs_parked"}),
     ("outbox", "unsent_bells"): ({"job_id": None, "older_than_seconds": 0.0, "limit": 200}, {"outbox_unsent"}),
     ("outbox", "jobs_with_unsent_events"): ({"older_than_seconds": 0.0, "limit": 200}, {"job_events_unsent"}),
     ("directory", "page_jobs"): (
@@ -206,3 +208,22 @@ async def test_ringing_for_what_became_due_reads_none_of_the_backlog(large: str)
     finally:
         await connection.close()
     assert sum(node.get("Rows Removed by Filter", 0) for node in nodes(plan)) == 0
+
+
+async def test_long_queues_are_estimated_rather_than_counted(large: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the cap the figures are exact, above it they are what the statistics say: both tell the same story."""
+    async with open_database(large, size=1) as database:
+        store = recover.PostgresRecoverStore(database)
+        counted = await store.figures()
+        async with database.get_connection() as connection:
+            waiting = await connection.fetch(
+                "select lane, count(*) as pending, count(*) filter (where next_attempt_at <= now()) as due "
+                "from document_processing_jobs where status = 'pending' group by lane"
+            )
+        monkeypatch.setattr(recover, "FIGURES_CAP", 1000)
+        estimated = await store.figures()
+    assert counted.pending == {row["lane"]: row["pending"] for row in waiting}
+    assert counted.due == {row["lane"]: row["due"] for row in waiting}
+    for lane, pending in counted.pending.items():
+        assert 0.5 * pending < estimated.pending[lane] < 2 * pending
+        assert 0 < estimated.due[lane] <= 2 * counted.due[lane]
