@@ -2,10 +2,13 @@
 
     ./headrace dev python benchmarks/chaos.py [--files 500] [--seed N] [--out FILE]
     ./headrace dev python benchmarks/chaos.py --storm [--minutes 5]
+    ./headrace dev python benchmarks/chaos.py --restart
 
 Services are killed with kill -9 and started again as a platform would; broker and Postgres are restarted, all database
 connections cut, and the model answers with 429 storms, 500s, silence and half answers. Files come, are overwritten and
-deleted meanwhile. Then recover runs until all is quiet. The exit code is 0 only if every zero of the table is zero.
+deleted meanwhile. Then recover runs until all is quiet. What the model was paid for twice is held against what was
+in hand when something died: one batch of that job, no more. The exit code is 0 only if every zero of the table is zero.
+`--restart` does nothing but restart Postgres and cut connections under load, and says when the work goes on.
 """
 
 from __future__ import annotations
@@ -16,22 +19,19 @@ import random
 import re
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import asyncpg
+from crew import AWAY, SETTINGS, WORKERS, Crew, cut_connections
+from restart import restart
 
 from shared.clock import SystemClock
-from shared.errors import DependencyUnavailable
-from shared.local.process import ChildProcess
 from shared.telemetry.logs import configure_logs
 from tests.plugins.model_server import ModelServer, good, hang, model_server, server_error, truncated
 from tests.plugins.stack import ROOT, Site, new_site_with_postgres
 
-WORKERS = 3
 IN_FLIGHT = 40
 """Files that are uploaded and not done, at most, so that trouble meets them in every stage."""
 LEAST_SECONDS = 40.0
@@ -40,75 +40,9 @@ RESTART_SECONDS = 15.0
 """Between two restarts of one server: the stack gives up one that ends too often."""
 QUIET_SECONDS = 240.0
 STORM_PER_SECOND = 5
-RETRY_DELAYS = {"RETRY_DELAYS_SECONDS": "[0, 5, 15, 40]"}
-SETTINGS: dict[str, object] = {
-    "LEASE_SECONDS": 10,
-    "HEARTBEAT_SECONDS": 3,
-    "RECOVER_EVERY_SECONDS": 2,
-    "RECONCILE_EVERY_SECONDS": 10,
-    "STUCK_JOB_THRESHOLD_MINUTES": 0.05,
-    "DATABASE_POOL_TIMEOUT_SECONDS": 3,
-}
-
-AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-
+TEXTS_PER_BATCH = 32
+"""Of the model's adapter; who dies between the model's answer and the commit pays for so many again at most."""
 clock = SystemClock()
-
-
-class Crew:
-    """Service processes that are started again whenever they end, as every platform does."""
-
-    def __init__(self, site: Site, said: Mapping[str, object]) -> None:
-        self._site, self._said = site, said
-        self.members: dict[str, ChildProcess] = {}
-        self.starts: Counter[str] = Counter()
-
-    @asynccontextmanager
-    async def working(self, services: Mapping[str, str]) -> AsyncIterator[None]:
-        """Keep these (name: module) running for the length of the block."""
-        async with asyncio.TaskGroup() as group:
-            started = [asyncio.Event() for _ in services]
-            keepers = [
-                group.create_task(self._keep(name, module, event))
-                for (name, module), event in zip(services.items(), started, strict=True)
-            ]
-            await asyncio.gather(*(event.wait() for event in started))
-            try:
-                yield
-            finally:
-                for keeper in keepers:
-                    keeper.cancel()
-
-    async def kill(self, name: str) -> bool:
-        """Kill -9; False if it is not up at this moment."""
-        child = self.members.get(name)
-        if child is None or child.returncode is not None:
-            return False
-        await child.kill9()
-        return True
-
-    async def _keep(self, name: str, module: str, started: asyncio.Event) -> None:
-        said = RETRY_DELAYS | SETTINGS | dict(self._said) | {"WORKER_NAME": name}
-        child = ChildProcess(
-            name,
-            [sys.executable, "-m", module],
-            log_path=self._site.folder / f"{name}.log",
-            ready=_has_started,
-            env=self._site.process_environment(said),
-        )
-        try:
-            while True:
-                try:
-                    await child.start()
-                except DependencyUnavailable:  # the database is away; a platform tries again too
-                    await clock.sleep(0.3)
-                    continue
-                self.members[name] = child
-                self.starts[name] += 1
-                started.set()
-                await child.wait_ended()
-        finally:
-            await child.stop()
 
 
 @dataclass
@@ -123,6 +57,10 @@ class Run:
     """Of each object that is to be there: its version, and how many passages it has."""
     faults: Counter[str] = field(default_factory=Counter)
     uploads: int = 0
+    most_passages: Counter[str] = field(default_factory=Counter)
+    """Of each object ever, the length of its longest version."""
+    may_repeat: Counter[str] = field(default_factory=Counter)
+    """Of each object, how many texts may be paid for again because of what was done while its job was in hand."""
 
     async def feed(self) -> None:
         """Upload all files, overwrite some and delete some, never many ahead of what is done."""
@@ -169,8 +107,10 @@ class Run:
                 name = self.dice.choice(list(crew.members))
                 if await crew.kill(name):
                     self.faults[f"kill -9: {name.split('-')[0]}"] += 1
+                    await self._charge(name)
             elif fault == "cut":
-                self.faults["connections cut"] += await _cut(self.site)
+                await self._charge()
+                self.faults["connections cut"] += await cut_connections(self.site)
             elif now - restarted[fault] > RESTART_SECONDS:
                 restarted[fault] = now
                 if fault == "broker":
@@ -178,8 +118,33 @@ class Run:
                     await self.site.servers.broker.kill9()
                 else:
                     self.faults["Postgres restarts"] += 1
+                    await self._charge()
                     postgres = self.site.servers.postgres
                     await (postgres.kill9() if self.dice.random() < 0.5 else postgres.stop())
+
+    async def _charge(self, owner: str | None = None) -> None:
+        """Note which jobs are in hand (of this worker): each may lose the batch that is paid for and not committed.
+
+        While the database is away nothing is noted: what is in hand then was in hand when it went.
+        """
+        try:
+            rows = await self.site.rows(
+                "select name from document_processing_jobs"
+                " where status = 'processing' and ($1::text is null or lease_owner = $1)",
+                owner,
+            )
+        except AWAY:
+            return
+        for row in rows:
+            self.may_repeat[row["name"]] += min(TEXTS_PER_BATCH, self.most_passages[row["name"]])
+
+    def unexplained(self) -> int:
+        """Count the texts that were paid for again beyond what was in hand, file by file."""
+        again: Counter[str] = Counter()
+        for text, count in self.model.repeated.items():
+            said = _MARK.search(text)
+            again[said["name"] if said else text] += count
+        return sum(max(0, count - self.may_repeat[name]) for name, count in again.items())
 
     async def quiet(self) -> None:
         """Let recover run until every job has ended and nothing differs; at most `QUIET_SECONDS`."""
@@ -204,6 +169,7 @@ class Run:
         text = "\n\n".join(f"# Valve {n}\n\n{_mark(name, version, n)} opens at {n} bar." for n in range(passages))
         await self.site.upload(name, text.encode())
         self.contents[name] = (version, passages)
+        self.most_passages[name] = max(passages, self.most_passages[name])
         self.uploads += 1
 
     async def open_jobs(self) -> int:
@@ -226,7 +192,7 @@ class Run:
             texts[row["name"]] = texts.get(row["name"], "") + "\n" + row["text"]
         lost = doubled = 0
         for name, (version, passages) in self.contents.items():
-            found = Counter(re.findall(r"Valve \d+ of \S+ in version \d+", texts.get(name, "")))
+            found = Counter(match[0] for match in _MARK.finditer(texts.get(name, "")))
             wanted = {_mark(name, version, number) for number in range(passages)}
             lost += bool(wanted - found.keys())
             doubled += bool(found.keys() - wanted) or max(found.values(), default=0) > 1
@@ -239,23 +205,20 @@ class Run:
             "select count(*) from document_processing_jobs where status in ('pending', 'processing')"
         )
         failed = await self.site.value("select count(*) from document_processing_jobs where status = 'failed'")
-        return {"lost": lost, "doubled": doubled, "stuck": stuck, "failed for a transient cause": failed}
+        return {
+            "lost": lost,
+            "doubled": doubled,
+            "stuck": stuck,
+            "failed for a transient cause": failed,
+            "texts paid for again beyond one batch of the job in hand": self.unexplained(),
+        }
+
+
+_MARK = re.compile(r"Valve \d+ of (?P<name>\S+) in version \d+")
 
 
 def _mark(name: str, version: int, number: int) -> str:
     return f"Valve {number} of {name} in version {version}"
-
-
-async def _cut(site: Site) -> int:
-    try:
-        await site.rows("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'headrace'")
-    except AWAY:
-        return 0  # it is away already
-    return 1
-
-
-async def _has_started(child: ChildProcess) -> bool:
-    return "service.started" in child.log_path.read_text()
 
 
 async def chaos(files: int, seed: int) -> tuple[str, bool]:
@@ -290,7 +253,8 @@ async def chaos(files: int, seed: int) -> tuple[str, bool]:
     answers = ", ".join(f"{status or 'no answer'}: {count}" for status, count in sorted(model.statuses().items()))
     lines += [
         f"| calls of the model | {len(model.calls)} ({answers}) |",
-        f"| texts paid for | {sum(model.paid.values())}, of these again: {sum(model.repeated.values())} |",
+        f"| texts paid for | {sum(model.paid.values())} |",
+        f"| of these again | {sum(model.repeated.values())} (most allowed: {sum(run.may_repeat.values())}) |",
         f"| rescues | {rescues} |",
     ]
     lines += [f"| {fault} | {count} |" for fault, count in sorted(run.faults.items())]
@@ -338,12 +302,18 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--storm", action="store_true", help="a storm of 429s instead, and nothing else")
+    parser.add_argument("--restart", action="store_true", help="only restarts of Postgres and cuts, under load")
     parser.add_argument("--minutes", type=float, default=5.0, help="how long the storm lasts")
     parser.add_argument("--out", type=Path, help="also write the table here")
     asked = parser.parse_args()
     configure_logs("ERROR", "console")
-    table, right = asyncio.run(storm(asked.minutes) if asked.storm else chaos(asked.files, asked.seed))
-    said = f"--storm --minutes {asked.minutes:g}" if asked.storm else f"--files {asked.files} --seed {asked.seed}"
+    if asked.restart:
+        said, run = "--restart", restart()
+    elif asked.storm:
+        said, run = f"--storm --minutes {asked.minutes:g}", storm(asked.minutes)
+    else:
+        said, run = f"--files {asked.files} --seed {asked.seed}", chaos(asked.files, asked.seed)
+    table, right = asyncio.run(run)
     text = f"`benchmarks/chaos.py {said}`, {datetime.now(UTC):%Y-%m-%d}\n\n{table}"
     print(text)
     if asked.out:
