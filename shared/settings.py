@@ -39,12 +39,27 @@ class CommonSettings(BaseSettings):
         validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint"),
         description="Where traces and metrics are sent, over HTTP; nowhere when empty",
     )
+    telemetry_exporter: Literal["none", "otlp", "google"] | None = Field(
+        None,
+        description="Who gets traces and metrics: nobody, a collector, or Google Cloud with this service's own account;"
+        " when empty, the collector if one is named",
+    )
+    trace_sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="Which part of the traces is sent; those with a failure are sent always"
+    )
     http_host: str = Field("127.0.0.1", description="Where this service listens")
     port: int = Field(0, ge=0, le=65535, description="Port of this service; 0 takes a free one")
     drain_seconds: float = Field(
         7.0, gt=0, le=8, description="How long work in hand may go on after SIGTERM; Cloud Run kills after 10 s"
     )
     k_service: str | None = Field(None, description="Set by Cloud Run; means that this is the cloud")
+    k_revision: str | None = Field(
+        None,
+        validation_alias=AliasChoices("K_REVISION", "CLOUD_RUN_WORKER_POOL_REVISION", "k_revision"),
+        description="Set by Cloud Run; traces and metrics name it",
+    )
+    cloud_run_worker_pool: str | None = Field(None, description="Set by Cloud Run in worker pools, as K_SERVICE is")
+    cloud_run_job: str | None = Field(None, description="Set by Cloud Run in jobs, as K_SERVICE is")
     worker_name: str = Field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}", description="Lease owner")
 
     max_retry_attempts: int = Field(3, ge=0, le=10, description="How often a failed job is tried again")
@@ -57,13 +72,25 @@ class CommonSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _no_stand_ins_in_the_cloud(self) -> Self:
-        if self.k_service and (self.pubsub_emulator_host or self.storage_emulator_host):
+        if self.platform_name and (self.pubsub_emulator_host or self.storage_emulator_host):
             raise ValueError("PUBSUB_EMULATOR_HOST and STORAGE_EMULATOR_HOST must not be set on Cloud Run")
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise ValueError("LEASE_SECONDS must be at least twice HEARTBEAT_SECONDS")
         if len(self.retry_delays_seconds) <= self.max_retry_attempts:
             raise ValueError("RETRY_DELAYS_SECONDS needs one entry per attempt: MAX_RETRY_ATTEMPTS + 1 at least")
+        if self.telemetry_exporter == "otlp" and not self.otlp_endpoint:
+            raise ValueError("TELEMETRY_EXPORTER=otlp needs OTEL_EXPORTER_OTLP_ENDPOINT")
         return self
+
+    @property
+    def platform_name(self) -> str | None:
+        """What Cloud Run calls this service, worker pool or job; None elsewhere."""
+        return self.k_service or self.cloud_run_worker_pool or self.cloud_run_job
+
+    @property
+    def exporter(self) -> Literal["none", "otlp", "google"]:
+        """Who gets traces and metrics."""
+        return self.telemetry_exporter or ("otlp" if self.otlp_endpoint else "none")
 
 
 class ModelSettings(CommonSettings):

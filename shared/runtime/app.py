@@ -22,6 +22,7 @@ from aiohttp import web
 from shared.errors import ConfigurationError, HeadraceError, code_of
 from shared.runtime.health import Ping, add_health_routes
 from shared.settings import CommonSettings, load
+from shared.telemetry.export import export_of, resource_of
 from shared.telemetry.logs import configure_logs
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
@@ -61,8 +62,11 @@ Build = Callable[[S, AsyncExitStack], Awaitable[Service]]
 @asynccontextmanager
 async def telemetry(name: str, settings: CommonSettings) -> AsyncIterator[tuple[Tracing, Metrics]]:
     """Open tracing and metrics of one service, as its settings say; for the first line of each `build`."""
-    tracing = Tracing(name, otlp_endpoint=settings.otlp_endpoint)
-    metrics = Metrics(name, otlp_endpoint=settings.otlp_endpoint)
+    # In a thread: default credentials may ask the platform's metadata server.
+    export = await asyncio.to_thread(export_of, settings)
+    resource = resource_of(name, settings)
+    tracing = Tracing(name, exporter=export.spans(), resource=resource, sample_ratio=settings.trace_sample_ratio)
+    metrics = Metrics(name, exporter=export.metrics(), resource=resource)
     try:
         yield tracing, metrics
     finally:

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics import MeterProvider, TraceBasedExemplarFilter
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -20,7 +19,6 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from shared.telemetry.instruments import CATALOGUE, Instrument
 
 EXPORT_INTERVAL_MS = 30_000
-EXPORT_TIMEOUT_SECONDS = 1.0
 
 TEXT_CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -34,18 +32,18 @@ class Metrics:
     those that the instrument declares; others are a programming error.
     """
 
-    def __init__(self, service_name: str, *, otlp_endpoint: str | None = None) -> None:
-        """Keep the values for `/metrics`, and send them to `otlp_endpoint` (HTTP, without `/v1/metrics`) if given."""
+    def __init__(
+        self, service_name: str, *, exporter: MetricExporter | None = None, resource: Resource | None = None
+    ) -> None:
+        """Keep the values for `/metrics`, and send them by `exporter` if given; `resource` says of whom they are."""
         self._registry = CollectorRegistry()
         readers: list[MetricReader] = [PrometheusMetricReader(registry=self._registry, scope_info_enabled=False)]
-        if otlp_endpoint:
-            exporter = OTLPMetricExporter(
-                endpoint=f"{otlp_endpoint.rstrip('/')}/v1/metrics", timeout=EXPORT_TIMEOUT_SECONDS
-            )
+        if exporter is not None:
             readers.append(PeriodicExportingMetricReader(exporter, export_interval_millis=EXPORT_INTERVAL_MS))
         self._provider = MeterProvider(
             metric_readers=readers,
-            resource=Resource.create({"service.name": service_name}),
+            resource=resource or Resource.create({"service.name": service_name}),
+            exemplar_filter=TraceBasedExemplarFilter(),  # a slow value names a trace that can be looked at
             shutdown_on_exit=False,
         )
         meter = self._provider.get_meter("headrace")

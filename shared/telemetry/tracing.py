@@ -14,21 +14,19 @@ from typing import Self
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared.errors import LeaseLost, Superseded, code_of
+from shared.telemetry.sampling import KeepFailures, sampler
 
 Attribute = str | bool | int | float
 
 _W3C = TraceContextTextMapPropagator()
 _NOT_FAILURES = (Superseded, LeaseLost, asyncio.CancelledError)
-EXPORT_TIMEOUT_SECONDS = 1.0  # a collector that is away must not eat the grace time at shutdown
 
 
 class Tracing:
@@ -38,23 +36,27 @@ class Tracing:
         self,
         service_name: str,
         *,
-        otlp_endpoint: str | None = None,
+        exporter: SpanExporter | None = None,
+        resource: Resource | None = None,
         processors: Sequence[SpanProcessor] = (),
         sample_ratio: float = 1.0,
     ) -> None:
-        """Send to `otlp_endpoint` (HTTP, without `/v1/traces`) if given; `processors` see every sampled span too."""
+        """Send by `exporter` if given; `processors` see what is sent too.
+
+        Args:
+            service_name: What spans say of their origin, if there is no `resource`.
+            exporter: Where spans go, in batches.
+            resource: What spans say of their origin.
+            processors: Others that are told of spans.
+            sample_ratio: Which part of the traces that begin here is sent, 0 to 1; failed ones are sent always.
+        """
         self._provider = TracerProvider(
-            resource=Resource.create({"service.name": service_name}),
-            sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
+            resource=resource or Resource.create({"service.name": service_name}),
+            sampler=sampler(sample_ratio),
             shutdown_on_exit=False,
         )
-        if otlp_endpoint:
-            exporter = OTLPSpanExporter(
-                endpoint=f"{otlp_endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_TIMEOUT_SECONDS
-            )
-            self._provider.add_span_processor(BatchSpanProcessor(exporter))
-        for processor in processors:
-            self._provider.add_span_processor(processor)
+        batches = [BatchSpanProcessor(exporter)] if exporter is not None else []
+        self._provider.add_span_processor(KeepFailures([*batches, *processors]))
         self._tracer = self._provider.get_tracer("headrace")
 
     async def __aenter__(self) -> Self:
@@ -119,3 +121,8 @@ def current_trace() -> tuple[str, str] | None:
     """Return the trace id and span id of the current span as hexadecimal, for logs; None outside of spans."""
     context = trace.get_current_span().get_span_context()
     return (format(context.trace_id, "032x"), format(context.span_id, "016x")) if context.is_valid else None
+
+
+def current_trace_is_sampled() -> bool:
+    """Say whether the current trace is in the part that is sent whatever becomes of it."""
+    return trace.get_current_span().get_span_context().trace_flags.sampled
