@@ -128,6 +128,12 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "Postgres.",
         ),
         _passing(
+            "DATABASE_TIMEOUT",
+            "A statement took longer than it may, or somebody cancelled it; the attempt is counted.",
+            f"If it stays, look for locks and slow disks in Postgres, then {_RETRY.format('DATABASE_TIMEOUT')}.",
+            "Postgres.",
+        ),
+        _passing(
             "DATABASE_UNAVAILABLE",
             "Postgres does not answer, is going down, or lost the connection.",
             "Bring it back; services go on by themselves. See [operations](operations.md#the-database-was-away).",

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import asyncpg
 
-from shared.errors import AuthenticationError, Conflict, DependencyUnavailable, HeadraceError
+from shared.errors import AuthenticationError, ConfigurationError, Conflict, DependencyUnavailable, HeadraceError
 
 _CONFLICT = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available in time
+_CANCELED = "57014"  # by statement_timeout, or by a person
 _UNAVAILABLE_CLASSES = {"08", "53", "57", "58"}  # connection, resources, operator intervention, system
 _CREDENTIALS_CLASS = "28"
 
@@ -20,11 +21,17 @@ def translate(error: BaseException) -> HeadraceError | None:
         state = error.sqlstate or ""
         if state in _CONFLICT:
             return Conflict()
+        if state == _CANCELED:
+            # Not an outage: the same statement may take too long each time, so that its attempts have to be bounded.
+            return DependencyUnavailable("a statement took too long, or was cancelled.", code="DATABASE_TIMEOUT")
         if state[:2] == _CREDENTIALS_CLASS:
             return AuthenticationError("Postgres refused the login; check DATABASE_URL.", code="DATABASE_LOGIN_REFUSED")
         if state[:2] in _UNAVAILABLE_CLASSES:
             return DependencyUnavailable("Postgres cannot serve this now.", code="DATABASE_UNAVAILABLE")
         return None
+    if isinstance(error, asyncpg.exceptions.ClientConfigurationError):
+        # Without the driver's own words, which may repeat parts of the URL.
+        return ConfigurationError("DATABASE_URL cannot be read; it is postgresql://user:password@host:port/name.")
     if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | TimeoutError):
         # Both are how asyncpg says that a connection was closed under an operation: the second when Postgres' last
         # word ("terminating connection") arrives at the moment in which the next statement is sent.

@@ -6,9 +6,10 @@ import random
 import asyncpg
 import pytest
 
-from shared.errors import Conflict, DependencyUnavailable, PoolExhausted
+from shared.errors import ConfigurationError, Conflict, DependencyUnavailable, PoolExhausted
 from shared.ports.stores import Scope
 from shared.postgres.pool import Database, open_database
+from shared.worker.gate import is_outage
 
 
 async def test_pool_exhausted_within_its_bound(database_url: str) -> None:
@@ -167,3 +168,23 @@ async def test_a_scope_sees_only_its_organization(database_url: str) -> None:
                     await connection.execute("update documents set name = 'x'")
         async with database.transaction() as connection:
             assert await connection.fetchval("select count(*) from documents") == 2
+
+
+async def test_a_statement_that_takes_too_long_is_not_taken_for_an_outage(database_url: str) -> None:
+    """The server's own time-out has a code of its own, and the connection can be used on."""
+    async with open_database(database_url, size=1) as database:
+        with pytest.raises(DependencyUnavailable) as caught:
+            async with database.transaction() as connection:
+                await connection.execute("set local statement_timeout = '20ms'")
+                await connection.execute("select pg_sleep(30)")
+        assert caught.value.code == "DATABASE_TIMEOUT"
+        assert not is_outage(caught.value)
+        await database.ping()
+
+
+async def test_an_address_that_cannot_be_read_is_a_wrong_setting() -> None:
+    """A service with it does not start, rather than wait for ever; its message repeats no password."""
+    with pytest.raises(ConfigurationError) as caught:
+        async with open_database("mysql://user:secret@host/name"):
+            pass
+    assert "secret" not in caught.value.message
