@@ -1,0 +1,17 @@
+output "instance_name" {
+  description = "Name of the instance."
+  value       = google_sql_database_instance.this.name
+}
+
+output "users" {
+  description = "What Postgres calls the service accounts, by name."
+  value       = local.users
+}
+
+output "urls" {
+  description = "DATABASE_URL of each account. There is no password in it: a token of the account takes its place."
+  value = {
+    for name, user in local.users :
+    name => "postgresql://${urlencode(user)}@${google_sql_database_instance.this.private_ip_address}:5432/${google_sql_database.this.name}?sslmode=require"
+  }
+}

@@ -1,0 +1,9 @@
+output "emails" {
+  description = "Addresses of the accounts, by name."
+  value       = local.emails
+}
+
+output "members" {
+  description = "The accounts as members of policies, by name."
+  value       = local.members
+}

@@ -1,0 +1,14 @@
+output "topic_ids" {
+  description = "Topics by their logical names."
+  value       = { for name, topic in google_pubsub_topic.this : name => topic.id }
+}
+
+output "topic_names" {
+  description = "Names of the topics, by their logical names."
+  value       = { for name, topic in google_pubsub_topic.this : name => topic.name }
+}
+
+output "subscription_names" {
+  description = "Names of the subscriptions, by their logical names."
+  value       = { for name, subscription in google_pubsub_subscription.this : name => subscription.name }
+}

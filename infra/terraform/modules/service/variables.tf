@@ -1,0 +1,115 @@
+variable "project_id" {
+  description = "The project."
+  type        = string
+}
+
+variable "region" {
+  description = "Where it runs."
+  type        = string
+}
+
+variable "name" {
+  description = "Its name."
+  type        = string
+}
+
+variable "image" {
+  description = "The image that runs."
+  type        = string
+}
+
+variable "service_account" {
+  description = "Address of the account it runs as."
+  type        = string
+}
+
+variable "network_id" {
+  description = "The network it reaches the database through."
+  type        = string
+}
+
+variable "subnetwork_id" {
+  description = "Where it takes its address from."
+  type        = string
+}
+
+variable "cpu" {
+  description = "Processors of an instance."
+  type        = string
+}
+
+variable "memory_mib" {
+  description = "Memory of an instance."
+  type        = number
+}
+
+variable "env" {
+  description = "Environment that is no secret."
+  type        = map(string)
+}
+
+variable "secret_env" {
+  description = "Environment out of Secret Manager: name to secret and version."
+  type        = map(object({ secret = string, version = string }))
+  default     = {}
+}
+
+variable "kms_key" {
+  description = "Key that the image is encrypted with; null means Google's own."
+  type        = string
+}
+
+variable "description" {
+  description = "What it is for."
+  type        = string
+}
+
+variable "ingress" {
+  description = "INGRESS_TRAFFIC_INTERNAL_ONLY lets in this project's Pub/Sub and Scheduler, and its networks."
+  type        = string
+  default     = "INGRESS_TRAFFIC_INTERNAL_ONLY"
+}
+
+variable "concurrency" {
+  description = "Requests of one instance at once."
+  type        = number
+}
+
+variable "timeout_seconds" {
+  description = "How long a request may take."
+  type        = number
+}
+
+variable "min_instances" {
+  description = "Instances at least."
+  type        = number
+  default     = 0
+}
+
+variable "max_instances" {
+  description = "Instances at most."
+  type        = number
+}
+
+variable "always_on" {
+  description = "Whether it has its processor between requests: for services that pull."
+  type        = bool
+  default     = false
+}
+
+variable "invokers" {
+  description = "Who may call it: name to member. Cloud Run refuses everybody else."
+  type        = map(string)
+}
+
+variable "iap_enabled" {
+  description = "Whether Identity-Aware Proxy stands in front."
+  type        = bool
+  default     = false
+}
+
+variable "iap_members" {
+  description = "Whom it lets through."
+  type        = set(string)
+  default     = []
+}
