@@ -13,13 +13,13 @@ import pytest
 import structlog
 
 from shared.clock import SystemClock
-from shared.postgres.pool import open_database
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 from tests.fakes import HashEmbedder
 from tests.plugins import verdict
 from tests.plugins.permutations import BATCH, run_sequences
 from tests.plugins.road import Road
+from tests.plugins.warm_pool import open_warm_database
 
 ROUND = 500
 """Sequences between two looks at the time in a recorded run."""
@@ -29,8 +29,8 @@ ROUND = 500
 async def open_road(url: str) -> AsyncIterator[Road]:
     """Open a road whose clock is moved by a row."""
     async with (
-        open_database(url, size=16) as database,
-        Tracing("test") as tracing,
+        open_warm_database(url, size=16) as database,
+        Tracing("test", sample_ratio=0.0) as tracing,
         Metrics("test") as metrics,
     ):
         road = Road(

@@ -37,6 +37,8 @@ class Fault(enum.StrEnum):
     DIES = "dies"
     CUT = "cut"
     """The connection is gone: before the commit nothing was written, after it the process does not know that it was."""
+    FAILS = "fails"
+    """As if it were cut, but for the connection, which the pool keeps: a new one costs more than a whole sequence."""
     STANDS_STILL = "stands still"
 
 
@@ -84,7 +86,8 @@ class Faults:
             raise Died(point)
         if held is None:
             raise DependencyUnavailable(f"cut {point}.")
-        held.terminate()
+        if self.fault is Fault.CUT:
+            held.terminate()
         raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
 
     def _live(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import cache
 
 import asyncpg
 import pytest
@@ -84,9 +85,7 @@ class Road:
         )
         self.process = self.worker("worker")
         self.recover = RecoverRun(
-            settings=RecoverSettings(
-                database_url=self.url, google_cloud_project_id="test", bucket=BUCKET, reconcile_every_seconds=0
-            ),
+            settings=_recover_settings(self.url),
             store=PostgresRecoverStore(self.database),
             outbox=self.outbox,
             relay=self.relay,
@@ -167,6 +166,12 @@ class Road:
                 return False
         others = await self.fetch("select name from documents where live_job_id is not null")
         return {row["name"] for row in others} == set(self.bucket.objects)
+
+
+@cache
+def _recover_settings(url: str) -> RecoverSettings:
+    """Settings are read slowly, and roads are made by the thousand."""
+    return RecoverSettings(database_url=url, google_cloud_project_id="test", bucket=BUCKET, reconcile_every_seconds=0)
 
 
 def delivery(subscription: str, data: bytes, attributes: dict[str, str]) -> Delivery:
