@@ -35,6 +35,7 @@ module "project" {
     var.model_access == "vertex" ? ["aiplatform.googleapis.com"] : [],
     var.cmek ? ["cloudkms.googleapis.com"] : [],
     length(var.api_iap_members) > 0 ? ["iap.googleapis.com"] : [],
+    var.billing_account == null ? [] : ["billingbudgets.googleapis.com"],
   ))
 }
 

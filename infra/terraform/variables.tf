@@ -1,4 +1,5 @@
-# What has to be said: the project and the release. Everything else has a default that is safe to apply.
+# What has to be said: the project, the release and (variables_monitoring.tf) where runbooks are read. Everything else has
+# a default that is safe to apply.
 
 variable "project_id" {
   description = "Project that gets the system. Its id, not its number."

@@ -12,3 +12,8 @@ output "subscription_names" {
   description = "Names of the subscriptions, by their logical names."
   value       = { for name, subscription in google_pubsub_subscription.this : name => subscription.name }
 }
+
+output "taken_by_services" {
+  description = "Logical names of the subscriptions that services take from; the others are looked at by people."
+  value       = sort(setsubtract(keys(local.subscriptions), ["stages-watch", "dead-letters-inspect"]))
+}
