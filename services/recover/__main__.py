@@ -1,4 +1,7 @@
-"""`python -m services.recover` serves; with `--once` it makes one run, prints the summary and exits (0: no errors)."""
+"""`python -m services.recover` serves; with `--once` it makes one run, prints the summary and exits.
+
+Exit codes of one run: 0 without errors, 1 with errors (then the next run goes on), 2 if the settings are wrong.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,31 @@ import sys
 from contextlib import AsyncExitStack
 
 from services.recover.app import build, recover_run
+from services.recover.run import CONNECTION_WAITS_SECONDS
 from services.recover.settings import RecoverSettings
-from shared.errors import HeadraceError
+from shared.clock import SystemClock
+from shared.errors import ConfigurationError, HeadraceError, RetryableError
 from shared.runtime.app import run
 from shared.settings import load
 from shared.telemetry.logs import configure_logs
 
 
 async def once(settings: RecoverSettings) -> int:
-    """Make one run, comparing bucket and index too; return the exit code."""
+    """Make one run, comparing bucket and index too; return the exit code.
+
+    Raises:
+        RetryableError: the database stayed away for some seconds; nothing was done.
+    """
+    for wait_seconds in CONNECTION_WAITS_SECONDS:
+        await SystemClock().sleep(wait_seconds)
+        try:
+            return await _run(settings)
+        except RetryableError as error:
+            away = error
+    raise away
+
+
+async def _run(settings: RecoverSettings) -> int:
     async with AsyncExitStack() as stack:
         make_run, _ = await recover_run(settings, stack)
         summary = await make_run(reconcile_now=True)
@@ -34,7 +53,7 @@ def main() -> int:
         return asyncio.run(once(settings))
     except HeadraceError as error:
         sys.stderr.write(f"{error}\n")
-        return 2
+        return 2 if isinstance(error, ConfigurationError) else 1
 
 
 if __name__ == "__main__":

@@ -19,8 +19,10 @@ from typing import NoReturn, TypeVar
 import structlog
 from aiohttp import web
 
+from shared.clock import SystemClock
 from shared.errors import ConfigurationError, HeadraceError, code_of
 from shared.runtime.health import Ping, add_health_routes
+from shared.runtime.opening import listen, when_possible
 from shared.settings import CommonSettings, load
 from shared.telemetry.export import export_of, resource_of
 from shared.telemetry.logs import configure_logs
@@ -91,7 +93,7 @@ async def running(
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=drain_seconds)
     await runner.setup()
     try:
-        address = await _listen(runner, settings.http_host, settings.port)
+        address = await listen(runner, settings.http_host, settings.port)
         _log.info("service.started", service=service.name, address=address)
         async with asyncio.TaskGroup() as group:
             loops = [group.create_task(_turn(loop), name=f"{service.name} loop") for loop in service.loops]
@@ -106,7 +108,10 @@ async def running(
 
 
 def run(build: Build[S], kind: type[S]) -> NoReturn:
-    """Be the process of one service, and exit: 0 after a signal, 1 when it failed, 2 when the settings are wrong."""
+    """Be the process of one service, and exit: 0 after a signal, 1 when it failed, 2 when the settings are wrong.
+
+    What is away while it starts (the database) is waited for; meanwhile it is live and not ready.
+    """
     try:
         settings = load(kind)
     except ConfigurationError as error:
@@ -125,9 +130,17 @@ async def _main(build: Build[S], settings: S) -> int:
     _on_signals(stop)
     try:
         async with AsyncExitStack() as stack:
-            service = await build(settings, stack)
-            async with running(service, settings):
-                await stop.wait()
+
+            async def opened() -> Service:
+                async with AsyncExitStack() as attempt:
+                    service = await build(settings, attempt)
+                    await stack.enter_async_context(attempt.pop_all())
+                return service
+
+            service = await when_possible(opened, settings, stopping=stop, clock=SystemClock())
+            if service is not None:
+                async with running(service, settings):
+                    await stop.wait()
     except ConfigurationError as error:
         _log.error("service.misconfigured", error=error.message)
         return EXIT_CONFIGURATION
@@ -167,17 +180,6 @@ def _codes(error: BaseException) -> set[str]:
     if isinstance(error, BaseExceptionGroup):
         return {code for inner in error.exceptions for code in _codes(inner)}
     return {code_of(error)}
-
-
-async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another PORT, or 0 for a free one"
-        ) from error
-    name, number = runner.addresses[0][:2]
-    return f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"
 
 
 async def _turn(loop: Callable[[], Awaitable[None]]) -> None:
