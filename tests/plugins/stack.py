@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -22,9 +23,11 @@ import asyncpg
 import grpc
 import psutil
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.pubsub_v1 import SubscriberAsyncClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
-from google.pubsub_v1.types import PubsubMessage
+from google.pubsub_v1.types import DeadLetterPolicy, PubsubMessage, RetryPolicy, Subscription
 
 from services.recover.app import recover_run
 from services.recover.settings import RecoverSettings
@@ -37,6 +40,10 @@ from shared.pubsub.topics import subscription_path
 from shared.runtime.app import Build, S, running
 from shared.settings import load
 from shared.storage.gcs import CloudStorage
+
+# Before gRPC starts: a test that serves the endpoint itself forks while gRPC's threads run, and what gRPC does in the
+# child then (for children that go on using it, which ours never do) crashes now and then.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 60.0
@@ -227,6 +234,37 @@ class Site:
                 return [received.message for received in response.received_messages]
 
             yield take
+
+    async def undeliverable_after(self, subscription: str, attempts: int) -> None:
+        """Let Pub/Sub give up on this subscription's messages after so many attempts (5 at least), without back-off."""
+        path = subscription_path(self.servers.project, subscription)
+        now = Duration(seconds=0)
+        async with grpc.aio.insecure_channel(self.servers.broker.address) as channel:
+            client = SubscriberAsyncClient(transport=SubscriberGrpcAsyncIOTransport(channel=channel))
+            config = await client.get_subscription(subscription=path)
+            policy = DeadLetterPolicy(
+                dead_letter_topic=config.dead_letter_policy.dead_letter_topic, max_delivery_attempts=attempts
+            )
+            retry = RetryPolicy(minimum_backoff=now, maximum_backoff=now)
+            await client.update_subscription(
+                subscription=Subscription(name=path, dead_letter_policy=policy, retry_policy=retry),
+                update_mask=FieldMask(paths=["dead_letter_policy", "retry_policy"]),
+            )
+
+    async def command(self, *arguments: str, exit_code: int = 0) -> str:
+        """Run `headrace` with these arguments as a process of its own; return what it printed."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "cli", *arguments, "--data", str(self.folder)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=self.process_environment({}),
+            cwd="/",
+        )
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            output, complaints = await process.communicate()
+        assert process.returncode == exit_code, output.decode() + complaints.decode()
+        return output.decode()
 
     def process_environment(self, said: Mapping[str, object]) -> dict[str, str]:
         """Return the whole environment of a service process."""
