@@ -189,12 +189,14 @@ async def test_taken_port_is_a_matter_of_settings(settings: CommonSettings) -> N
 
 PROGRAM = """
 import asyncio, sys
-from shared.errors import DependencyUnavailable
+from shared.errors import AuthenticationError, DependencyUnavailable
 from shared.runtime.app import Service, run, telemetry
 from shared.settings import CommonSettings
 
 async def build(settings, stack):
     if "unbuildable" in sys.argv:
+        raise AuthenticationError("Postgres refused the login.", code="DATABASE_LOGIN_REFUSED")
+    if "away" in sys.argv:
         raise DependencyUnavailable("The database does not answer.")
     tracing, metrics = await stack.enter_async_context(telemetry("x", settings))
     stopping = asyncio.Event()
@@ -296,13 +298,32 @@ async def test_failing_loop_ends_with_one() -> None:
 
 
 async def test_unbuildable_ends_with_one() -> None:
-    """A dependency that is away at the start is one line, not a stack trace."""
+    """A failure at the start that waiting cannot mend is one line, not a stack trace."""
     async with _process("unbuildable") as process:
         failed = await process.line("service.failed")
         code, _, _ = await process.end()
     assert code == 1
-    assert (failed["error_code"], failed["error"]) == ("DEPENDENCY_UNAVAILABLE", "The database does not answer.")
+    assert (failed["error_code"], failed["error"]) == ("DATABASE_LOGIN_REFUSED", "Postgres refused the login.")
     assert "stack_trace" not in failed
+
+
+async def test_what_is_away_at_the_start_is_waited_for() -> None:
+    """It is live and not ready meanwhile, says why in one line for each attempt, and ends with 0 when told to."""
+    async with _process("away") as process:
+        listening = await process.line("service.listening")
+        waiting = await process.line("service.waiting")
+        async with _got(f"{listening['address']}/livez") as answer:
+            assert answer.status == 200
+        async with _got(f"{listening['address']}/readyz") as answer:
+            assert answer.status == 503
+            assert (await answer.json())["failed"] == {"start": "DEPENDENCY_UNAVAILABLE"}
+        async with _got(f"{listening['address']}/anything/else") as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+        await process.line("service.waiting")
+        process.signal(signal.SIGTERM)
+        code, _, _ = await process.end()
+    assert (code, waiting["error"]) == (0, "The database does not answer.")
+    assert "stack_trace" not in waiting
 
 
 async def test_wrong_settings_are_all_named() -> None:
