@@ -25,7 +25,7 @@ from services.recover.settings import RecoverSettings
 from shared import codes
 from shared.events.catalogue import CATALOGUE, DeadLettered, Event, StageChanged, WorkBell
 from shared.pubsub.topics import DEAD_LETTERS, PREFIX, REPLAY, STAGES, SUBSCRIPTIONS, TOPICS, UPLOADS, WORK
-from shared.settings import CommonSettings, ModelSettings, OwnerSettings
+from shared.settings import CommonSettings, DeliverySettings, ModelSettings, OwnerSettings
 
 FOLDER = Path(__file__).parent
 NOTE = "<!-- Made by `python -m docs.generate --write`; a test compares it with the code. -->\n"
@@ -40,6 +40,7 @@ GROUPS: tuple[tuple[str, type[CommonSettings]], ...] = (
     ("Every service", CommonSettings),
     ("Services that call models", ModelSettings),
     ("Services that decide about objects", OwnerSettings),
+    ("Services that take messages", DeliverySettings),
 )
 
 SAID_ON: dict[type[Event], tuple[str, str]] = {

@@ -181,6 +181,13 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "Read the job's message.",
             "Anywhere.",
         ),
+        _passing(
+            "SLICE_TOO_SHORT",
+            "With push, one step of the work took longer than a delivery may.",
+            "Raise `PUSH_SLICE_SECONDS` if it is low, or let the process service pull; then"
+            f" {_RETRY.format('SLICE_TOO_SHORT')}.",
+            "The process service, where it is pushed to.",
+        ),
         _final(
             "SPACE_MISMATCH",
             "Vectors of two models or sizes met.",
@@ -239,6 +246,13 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "The ingest service.",
         ),
         _final(
+            "MALFORMED_PUSH",
+            "A request to /push/… is no push of that subscription: its endpoint is another one's, or it is unwrapped"
+            " without metadata.",
+            "Correct the subscription's push endpoint; what was refused comes again, or is a dead letter to replay.",
+            "Services that are pushed to; the answer is 400.",
+        ),
+        _final(
             "MALFORMED_REPLAY",
             "A message on `replay` asks for nothing that can be done.",
             "Correct it as its message says and publish it again; discard the letter.",
@@ -271,7 +285,18 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
         _final("REPLAY_OUTSTANDING", "It is being replayed.", "Wait for the outcome.", "Replays."),
     ),
     Place.ANSWER: (
-        _final("FORBIDDEN", "The caller may not do this.", "Give them the role, if they should.", "The api."),
+        _passing(
+            "BUSY",
+            "All slots of this instance are taken; Pub/Sub sends the message again.",
+            "If it is frequent: let Cloud Run give an instance no more requests at once than it has slots.",
+            "Services that are pushed to; the answer is 429.",
+        ),
+        _final(
+            "FORBIDDEN",
+            "The caller may not do this.",
+            "Give them the role, if they should.",
+            "The api; recover and services that are pushed to, where the token is another account's.",
+        ),
         _final(
             "INVALID_REQUEST",
             "The request, or a call of ours to a service, is malformed.",

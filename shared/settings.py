@@ -114,6 +114,36 @@ class OwnerSettings(CommonSettings):
     owner_path_template: str | None = Field(None, description="Such as {organization_id}/{user_id}/")
 
 
+class DeliverySettings(CommonSettings):
+    """What services that take messages need besides: how those come, and by whose tokens requests are believed."""
+
+    delivery: Literal["pull", "push"] = Field(
+        "pull", description="`push`: Pub/Sub sends requests to /push/{subscription}; `pull`: this service asks for them"
+    )
+    push_audience: str | None = Field(None, min_length=1, description="For whom the tokens of requests are made")
+    push_service_account: str | None = Field(
+        None, min_length=3, description="Whose tokens pushes carry: a service account's email"
+    )
+    push_certs_url: str = Field(
+        "https://www.googleapis.com/oauth2/v1/certs",
+        pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])",
+        description="Where the keys that tokens are signed with are published",
+    )
+    push_verified_by: Literal["token", "platform"] = Field(
+        "token",
+        description="`platform`: Cloud Run admits verified callers only (no public access), and removes the signature "
+        "of their tokens; the claims are checked here in both cases",
+    )
+
+    @model_validator(mode="after")
+    def _no_push_from_strangers(self) -> Self:
+        if self.delivery == "push" and not (self.push_audience and self.push_service_account):
+            raise ValueError("DELIVERY=push needs PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT")
+        if self.push_verified_by == "platform" and not self.k_service:
+            raise ValueError("PUSH_VERIFIED_BY=platform is for Cloud Run, where K_SERVICE is set")
+        return self
+
+
 def load(kind: type[S], overrides: dict[str, str] | None = None) -> S:
     """Read one service's settings from the environment; `overrides` win over it (names as in the environment).
 

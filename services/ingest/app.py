@@ -31,17 +31,17 @@ async def build(settings: IngestSettings, stack: AsyncExitStack) -> Service:
         relay=relay,
         metrics=metrics,
     )
-    puller = wiring.puller(
-        settings,
-        "uploads-ingest",
-        Consumer(resolving(handler, letters), tracing=tracing, metrics=metrics, gate=gate),
-        metrics=metrics,
-        concurrency=settings.ingest_concurrency,
+    consumer = Consumer(resolving(handler, letters), tracing=tracing, metrics=metrics, gate=gate)
+    notifications = await stack.enter_async_context(
+        wiring.deliveries(
+            settings, {"uploads-ingest": (consumer, settings.ingest_concurrency)}, metrics=metrics, gate=gate
+        )
     )
     return Service(
         name="ingest",
-        loops=[puller.run, relay.run],
-        on_stop=[puller.stop, gate.stop, relay.stop],
+        application=notifications.application,
+        loops=[*notifications.loops, relay.run],
+        on_stop=[*notifications.on_stop, relay.stop],
         ready=[Ping("database", database.ping), Ping("bucket", lambda: storage.ping(settings.bucket))],
         metrics=metrics,
     )

@@ -44,6 +44,7 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         max_defer_hours=settings.max_defer_hours,
         withdraw_on_failure=settings.on_failed_overwrite == "withdraw",
     )
+    slice_seconds = settings.push_slice_seconds if settings.delivery == "push" else None
     index = IndexDocument(
         queue=queue,
         storage=storage,
@@ -54,6 +55,7 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         clock=SystemClock(),
         max_object_bytes=settings.max_object_bytes,
         temp_dir=str(folder),
+        slice_seconds=slice_seconds,
     )
     letters = wiring.dead_letters(database)
     handler = AnswerBell(
@@ -70,19 +72,25 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
         gate=gate,
+        slice_seconds=slice_seconds,
     )
     consumer = Consumer(resolving(handler, letters), tracing=tracing, metrics=metrics, gate=gate)
     # Both lanes share the slots; the bulk lane can never fill the last one.
-    slots = asyncio.Semaphore(settings.process_concurrency)
     lanes = {"work-interactive": settings.process_concurrency, "work-bulk": settings.process_concurrency - 1}
-    pullers = [
-        wiring.puller(settings, subscription, consumer, metrics=metrics, concurrency=concurrency, slots=slots)
-        for subscription, concurrency in lanes.items()
-    ]
+    bells = await stack.enter_async_context(
+        wiring.deliveries(
+            settings,
+            {subscription: (consumer, concurrency) for subscription, concurrency in lanes.items()},
+            metrics=metrics,
+            gate=gate,
+            slots=asyncio.Semaphore(settings.process_concurrency),
+        )
+    )
     return Service(
         name="process",
-        loops=[*(puller.run for puller in pullers), relay.run],
-        on_stop=[*(puller.stop for puller in pullers), gate.stop, relay.stop],
+        application=bells.application,
+        loops=[*bells.loops, relay.run],
+        on_stop=[*bells.on_stop, relay.stop],
         ready=[Ping("database", database.ping), Ping("bucket", lambda: storage.ping(settings.bucket))],
         metrics=metrics,
     )

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from services.process.chunking import Chunker
+from services.process.slices import Slice
 from shared.clock import Clock
 from shared.errors import RetryableError, Superseded, UnprocessableContent
 from shared.model.document import Chunk, ObjectRef
@@ -56,27 +57,34 @@ class IndexDocument:
         clock: Clock,
         max_object_bytes: int,
         temp_dir: str | None = None,
+        slice_seconds: float | None = None,
     ) -> None:
-        """Take the ports and the bound on a file's size."""
+        """Take the ports, the bound on a file's size, and how long one call may go on where calls are bounded."""
         self._queue, self._storage, self._extractor, self._embedder = queue, storage, extractor, embedder
         self._tracing, self._metrics, self._clock = tracing, metrics, clock
         self._max_object_bytes, self._temp_dir = max_object_bytes, temp_dir
+        self._slice_seconds = slice_seconds
 
     async def __call__(self, job: Job) -> None:
-        """Return when the job is completed; raises what ended the attempt otherwise. Leaves no file behind."""
+        """Return when the job is completed; raises what ended the attempt otherwise. Leaves no file behind.
+
+        Raises:
+            SliceOver: the time of this call is over; what is done is committed, and at least one batch of it is new.
+        """
+        time = Slice(self._clock, self._slice_seconds)
         checkpoint = job.checkpoint or {}
         if checkpoint.get("extracted"):
             await self._enter(job, Stage.EMBEDDING)
         else:
             # The folder goes when the attempt ends, however it ends.
             with tempfile.TemporaryDirectory(prefix="headrace-", dir=self._temp_dir) as folder:
-                await self._read(job, Path(folder) / "object", checkpoint)
-        embedded = await self._embed(job)
+                await self._read(job, Path(folder) / "object", checkpoint, time)
+        embedded = await self._embed(job, time)
         await self._enter(job, Stage.STORING)
         with self._timed(Stage.STORING):
             await self._queue.complete(job.lease, self._embedder.space, result={"embedded_texts": embedded})
 
-    async def _read(self, job: Job, path: Path, checkpoint: dict[str, Any]) -> None:
+    async def _read(self, job: Job, path: Path, checkpoint: dict[str, Any], time: Slice) -> None:
         """Download and extract; every chunk is stored when this returns."""
         assert job.bucket is not None
         assert job.name is not None
@@ -91,14 +99,14 @@ class IndexDocument:
             media_type = self._extractor.sniff(path, name=job.name)
             await self._queue.describe(job.lease, media_type=media_type, content_sha256=downloaded.sha256)
         with self._timed(Stage.PROCESSING, {"headrace.media_type": media_type}):
-            await self._extract(job, path, media_type, checkpoint)
+            await self._extract(job, path, media_type, checkpoint, time)
 
     async def _check_that_it_is_gone(self, ref: ObjectRef, generation: int) -> None:
         live = await self._storage.stat(ref)
         if live is not None and live.generation == generation:
             raise RetryableError("Storage lost sight of the file for a moment.", code="STORAGE_INCONSISTENT")
 
-    async def _extract(self, job: Job, path: Path, media_type: str, checkpoint: dict[str, Any]) -> None:
+    async def _extract(self, job: Job, path: Path, media_type: str, checkpoint: dict[str, Any], time: Slice) -> None:
         segments = int(checkpoint.get("segments", 0))
         chunker = Chunker(
             max_tokens=self._embedder.max_tokens,
@@ -113,10 +121,11 @@ class IndexDocument:
                 # In a thread: tokenizing a long segment would hold the loop, and with it the heartbeats.
                 batch += await asyncio.to_thread(chunker.feed, segment)
                 segments = segment.index + 1
-                if len(batch) >= CHUNKS_PER_BATCH:
+                if len(batch) >= CHUNKS_PER_BATCH or time.is_over:
                     total += len(batch)
                     await self._queue.add_chunks(job.lease, batch, checkpoint={"segments": segments, "chunks": total})
                     batch = []
+                    time.check()
         batch += chunker.finish()
         total += len(batch)
         if total == 0:
@@ -124,8 +133,9 @@ class IndexDocument:
         await self._queue.add_chunks(
             job.lease, batch, checkpoint={"segments": segments, "chunks": total, "extracted": True}
         )
+        time.check()
 
-    async def _embed(self, job: Job) -> int:
+    async def _embed(self, job: Job, time: Slice) -> int:
         """Give every text of this job a vector; return how many were sent to the model."""
         space, size = self._embedder.space, self._embedder.batch_size
         sent = 0
@@ -135,6 +145,7 @@ class IndexDocument:
                 missing = await self._queue.unembedded(job.lease, space, limit=TEXTS_PER_LOOK)
                 for start in range(0, len(missing), size):
                     sent += await self._embed_batch(job, missing[start : start + size])
+                    time.check()
                 more = len(missing) == TEXTS_PER_LOOK
         return sent
 

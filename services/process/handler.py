@@ -7,12 +7,14 @@ database. Only what could not be recorded is left to the broker.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import structlog
 from opentelemetry.trace import SpanKind
 
 from services.process.quarantine import Quarantine
+from services.process.slices import GRACE_SECONDS, SliceOver
 from shared.clock import Clock
 from shared.errors import InvalidRequest, LeaseLost, RetryableError, Superseded, UnprocessableContent
 from shared.events.catalogue import WorkBell
@@ -41,6 +43,11 @@ LEASE_LOST = Outcome(Verdict.ACK, "lease_lost")
 SUPERSEDED = Outcome(Verdict.ACK, "superseded")
 DEFERRED = Outcome(Verdict.ACK, "deferred")
 RETRYING = Outcome(Verdict.ACK, "retrying")
+HANDED_ON = Outcome(Verdict.ACK, "handed_on")
+BUSY = Outcome(Verdict.NACK, "busy")
+
+ROOM_SECONDS = 15.0
+"""How long a delivery that has an end waits while another job has to be alone, or the others have to leave."""
 
 
 class AnswerBell:
@@ -62,13 +69,18 @@ class AnswerBell:
         lease_seconds: float,
         heartbeat_seconds: float,
         gate: Gate | None = None,
+        slice_seconds: float | None = None,
     ) -> None:
-        """Take the registry of job types and the ports. With a gate, how a job ended is recorded across an outage."""
+        """Take the registry of job types and the ports. With a gate, how a job ended is recorded across an outage.
+
+        With `slice_seconds` a delivery has an end: a handler that does not stop by itself soon after is stopped.
+        """
         self._worker, self._handlers, self._queue = worker, handlers, queue
         self._dead_letters, self._synchroniser, self._relay = dead_letters, synchroniser, relay
         self._retries, self._tracing, self._metrics, self._clock = retries, tracing, metrics, clock
         self._lease_seconds, self._heartbeat_seconds = lease_seconds, heartbeat_seconds
         self._gate = gate
+        self._slice_seconds = slice_seconds
         self._quarantine = Quarantine()
 
     async def __call__(self, delivery: Delivery) -> Outcome:
@@ -78,13 +90,31 @@ class AnswerBell:
         except InvalidRequest as error:
             return await self._refuse(delivery, error)
         if bell.quarantined:
-            async with self._quarantine.alone():
+            async with self._admitted(self._quarantine.alone()) as admitted:
+                if not admitted:
+                    return BUSY
                 job = await self._queue.claim(bell.lane, worker=self._worker, quarantined=True)
                 if job is not None:
                     return await self._run(job)
-        async with self._quarantine.together():
+        async with self._admitted(self._quarantine.together()) as admitted:
+            if not admitted:
+                return BUSY
             job = await self._queue.claim(bell.lane, worker=self._worker)
             return NOTHING_DUE if job is None else await self._run(job)
+
+    @asynccontextmanager
+    async def _admitted(self, room: AbstractAsyncContextManager[None]) -> AsyncIterator[bool]:
+        """Be in the room and yield True; or False when a delivery that has an end waited for it too long."""
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(None if self._slice_seconds is None else ROOM_SECONDS) as patience:
+                    await stack.enter_async_context(room)
+            except TimeoutError:
+                if not patience.expired():
+                    raise
+                yield False
+                return
+            yield True
 
     async def _run(self, job: Job) -> Outcome:
         context = {"job_id": str(job.id), "attempt": job.attempts, "organization_id": job.organization_id}
@@ -107,15 +137,19 @@ class AnswerBell:
         return outcome
 
     async def _attempt(self, job: Job) -> Outcome:
+        hard_seconds = None if self._slice_seconds is None else self._slice_seconds + GRACE_SECONDS
         try:
-            await under_lease(
-                self._work(job),
-                queue=self._queue,
-                lease=job.lease,
-                clock=self._clock,
-                heartbeat_seconds=self._heartbeat_seconds,
-                lease_seconds=self._lease_seconds,
-            )
+            async with asyncio.timeout(hard_seconds) as hard:
+                await under_lease(
+                    self._work(job),
+                    queue=self._queue,
+                    lease=job.lease,
+                    clock=self._clock,
+                    heartbeat_seconds=self._heartbeat_seconds,
+                    lease_seconds=self._lease_seconds,
+                )
+        except SliceOver:
+            return await self._across_outages(lambda: self._hand_on(job))
         except asyncio.CancelledError:
             # A shutdown. The attempt is handed back uncharged; if that fails too, the lease runs out and recover helps.
             await asyncio.shield(asyncio.ensure_future(self._hand_back(job)))
@@ -126,6 +160,8 @@ class AnswerBell:
         except Superseded as error:
             return await self._superseded(job, error)
         except Exception as error:  # noqa: BLE001 - every failure is recorded on the job, by the one policy
+            if isinstance(error, TimeoutError) and hard.expired():
+                error = RetryableError("One step of the work takes longer than a delivery may.", code="SLICE_TOO_SHORT")
             return await self._failed(job, error)
         _log.info("job.completed")
         return DONE
@@ -141,9 +177,12 @@ class AnswerBell:
         known = failure.code != "INTERNAL"
         _log.warning("job.attempt_failed", error_code=failure.code, exc_info=None if known else error)
         self._metrics.add(JOB_FAILURES, code=failure.code, stage="work")
+        return await self._across_outages(lambda: self._recorded(job, error))
+
+    async def _across_outages(self, record: Callable[[], Awaitable[Outcome]]) -> Outcome:
         for left in reversed(range(TRIES)):
             try:
-                return await self._recorded(job, error)
+                return await record()
             except RetryableError as away:
                 # Held rather than left to the lease: the file goes on when the database does, not minutes later.
                 if not left or not is_outage(away) or self._gate is None or not await self._gate.reopened(away):
@@ -181,6 +220,15 @@ class AnswerBell:
             _, committed = await self._synchroniser.bring_in_step(ObjectRef(job.bucket, job.name))
             await self._relay.flush(committed.job_id)
         return SUPERSEDED
+
+    async def _hand_on(self, job: Job) -> Outcome:
+        """Give the job to the next delivery, whose bell is part of this transaction; the attempt is not charged."""
+        try:
+            await self._queue.release(job.lease)
+        except LeaseLost:
+            return LEASE_LOST
+        _log.info("job.handed_on")
+        return HANDED_ON
 
     async def _hand_back(self, job: Job) -> None:
         try:

@@ -7,14 +7,17 @@ from typing import Literal
 from pydantic import Field
 
 from shared.model.media import MAX_FILE_BYTES
-from shared.settings import ModelSettings, OwnerSettings
+from shared.settings import DeliverySettings, ModelSettings, OwnerSettings
 
 
-class ProcessSettings(ModelSettings, OwnerSettings):
-    """The common settings, the models, and the bounds of the work."""
+class ProcessSettings(ModelSettings, OwnerSettings, DeliverySettings):
+    """The common settings, the models, how bells come, and the bounds of the work."""
 
     process_concurrency: int = Field(
         4, ge=2, le=100, description="Jobs worked on at once; one slot is always kept for the interactive lane"
+    )
+    push_slice_seconds: float = Field(
+        540.0, gt=0, le=540, description="After so long a pushed job is checkpointed and goes on in the next delivery"
     )
     max_object_bytes: int = Field(MAX_FILE_BYTES, ge=1, description="Larger files are refused before download")
     max_defer_hours: int = Field(24, ge=1, le=240, description="How long a rate-limited job may wait in all")

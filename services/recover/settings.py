@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from shared.settings import OwnerSettings
+from shared.settings import DeliverySettings, OwnerSettings
 
 
-class RecoverSettings(OwnerSettings):
+class RecoverSettings(OwnerSettings, DeliverySettings):
     """The common settings, how often a run is made by ourselves, and the bounds of one run."""
 
+    recover_callers: tuple[str, ...] = Field(
+        (),
+        description="Service accounts (emails, as a JSON list) that may ask for a run, with tokens for PUSH_AUDIENCE; "
+        "when empty, whoever can reach this service",
+    )
     recover_every_seconds: float = Field(
         0, ge=0, description="Run so often by ourselves; 0 leaves it to a scheduler that asks over HTTP"
     )
@@ -32,3 +37,9 @@ class RecoverSettings(OwnerSettings):
     on_failed_overwrite: Literal["withdraw", "keep"] = Field(
         "withdraw", description="Whether the old version stays searchable when the new one cannot be indexed"
     )
+
+    @model_validator(mode="after")
+    def _callers_have_an_audience(self) -> Self:
+        if self.recover_callers and not self.push_audience:
+            raise ValueError("RECOVER_CALLERS needs PUSH_AUDIENCE")
+        return self

@@ -7,7 +7,8 @@ needs only what its own extra installs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -29,11 +30,14 @@ from shared.postgres.rate_limits import PostgresTurns
 from shared.postgres.recover import PostgresRecoverStore
 from shared.postgres.replays import PostgresReplayStore
 from shared.pubsub import topics
-from shared.settings import CommonSettings, ModelSettings, OwnerSettings
+from shared.runtime.identity import Certificates, TokenVerifier
+from shared.runtime.push import Deliveries, PushEndpoint
+from shared.settings import CommonSettings, DeliverySettings, ModelSettings, OwnerSettings
 from shared.storage.gcs import CloudStorage
 from shared.telemetry.instruments import POOL_CONNECTIONS
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
+from shared.worker.gate import Gate
 from shared.worker.owner import owner_of
 from shared.worker.relay import Relay
 from shared.worker.replay import Replays
@@ -42,8 +46,6 @@ from shared.worker.sync import Synchroniser
 if TYPE_CHECKING:
     from shared.pubsub.inbox import PubSubInbox
     from shared.pubsub.publisher import PubSubPublisher
-    from shared.pubsub.puller import Puller
-    from shared.pubsub.scheduler import Slots
 
 
 @asynccontextmanager
@@ -80,28 +82,58 @@ def publisher(settings: CommonSettings, metrics: Metrics) -> PubSubPublisher:
     )
 
 
-def puller(
-    settings: CommonSettings,
-    subscription: str,
-    handler: Handler,
+@asynccontextmanager
+async def deliveries(
+    settings: DeliverySettings,
+    handlers: Mapping[str, tuple[Handler, int]],
     *,
     metrics: Metrics,
-    concurrency: int,
-    slots: Slots | None = None,
-) -> Puller:
-    """Return a puller of one subscription, to be run."""
-    from shared.pubsub.puller import Puller  # noqa: PLC0415 - as above
+    gate: Gate,
+    slots: asyncio.Semaphore | None = None,
+) -> AsyncIterator[Deliveries]:
+    """Take the deliveries of subscriptions, by pull or push as the settings say; the handlers do not know which.
 
-    return Puller(
-        subscription,
-        handler,
-        project_id=settings.google_cloud_project_id,
-        metrics=metrics,
-        concurrency=concurrency,
-        emulator_host=settings.pubsub_emulator_host,
-        drain_seconds=settings.drain_seconds,
-        slots=slots,
-    )
+    `handlers` gives each subscription its handler and how many of its deliveries are handled at once; `slots` bounds
+    all of them together.
+    """
+    if settings.delivery == "pull":
+        from shared.pubsub.puller import Puller  # noqa: PLC0415 - as above
+
+        pullers = [
+            Puller(
+                subscription,
+                handler,
+                project_id=settings.google_cloud_project_id,
+                metrics=metrics,
+                concurrency=concurrency,
+                emulator_host=settings.pubsub_emulator_host,
+                drain_seconds=settings.drain_seconds,
+                slots=slots,
+            )
+            for subscription, (handler, concurrency) in handlers.items()
+        ]
+        yield Deliveries(
+            loops=[puller.run for puller in pullers], on_stop=[*(puller.stop for puller in pullers), gate.stop]
+        )
+        return
+    async with verifier(settings, [settings.push_service_account or ""]) as verify:
+        endpoint = PushEndpoint(verify, gate=gate, drain_seconds=settings.drain_seconds, slots=slots)
+        for subscription, (handler, concurrency) in handlers.items():
+            endpoint.add(subscription, handler, concurrency=concurrency)
+        yield Deliveries(on_stop=[endpoint.stop, gate.stop], endpoint=endpoint)
+
+
+@asynccontextmanager
+async def verifier(settings: DeliverySettings, emails: Sequence[str]) -> AsyncIterator[TokenVerifier]:
+    """Open what tells which of these service accounts made a request."""
+    async with Certificates(settings.push_certs_url, clock=SystemClock()) as certificates:
+        yield TokenVerifier(
+            certificates,
+            audience=settings.push_audience or "",
+            emails=emails,
+            clock=SystemClock(),
+            platform=settings.push_verified_by == "platform",
+        )
 
 
 @asynccontextmanager

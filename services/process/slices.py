@@ -1,0 +1,39 @@
+"""Work in slices, where one delivery may not last as long as the work: a push is given up after ten minutes.
+
+A handler that works in slices asks after each batch that it has committed. When the time is over it raises `SliceOver`;
+the job goes back to the queue uncharged, and the next delivery goes on from the checkpoint.
+"""
+
+from __future__ import annotations
+
+from shared.clock import Clock
+
+GRACE_SECONDS = 20.0
+"""How much longer than its slice a step that cannot be cut may take before it is stopped."""
+
+
+class SliceOver(Exception):
+    """Not a failure: the time is over, and everything that was done is committed."""
+
+
+class Slice:
+    """The time of one delivery; without a bound it is never over."""
+
+    def __init__(self, clock: Clock, seconds: float | None) -> None:
+        """Begin now."""
+        self._clock = clock
+        self._until = None if seconds is None else clock.monotonic() + seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Whether to commit what there is and stop."""
+        return self._until is not None and self._clock.monotonic() >= self._until
+
+    def check(self) -> None:
+        """Return while there is time; to be called right after a commit, so that every slice gets somewhere.
+
+        Raises:
+            SliceOver: there is none left.
+        """
+        if self.is_over:
+            raise SliceOver
