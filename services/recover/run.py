@@ -65,7 +65,7 @@ class RecoverRun:
         self._tracing, self._metrics = tracing, metrics
         size = settings.batch_size
         threshold = settings.stuck_job_threshold_minutes * 60
-        self._publish: Duty = partial(publish.publish, relay, batch_size=size)
+        self._publish: Duty = partial(publish.publish, relay)
         check = DriftCheck(documents=store, storage=storage, synchroniser=synchroniser, bucket=settings.bucket)
         self._hourly: dict[str, tuple[HourlyDuty, float]] = {
             "reconcile": (partial(reconcile.reconcile, check), settings.reconcile_every_seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -14,6 +15,11 @@ from shared.postgres import effects, queries
 
 if TYPE_CHECKING:
     from shared.postgres.pool import Database
+
+
+BATCH_BYTES = 4_000_000
+"""Of bells and dead letters that are published at once; a larger one goes alone. Stage events are far smaller than
+that: a batch of them is bounded by its rows."""
 
 
 class PostgresOutbox:
@@ -28,11 +34,9 @@ class PostgresOutbox:
         self, publish: Publish, *, limit: int, job_id: UUID | None = None, older_than_seconds: float = 0
     ) -> Sent:
         bells = await self._send_bells(publish, limit, job_id, older_than_seconds)
-        published, failed = bells.published, bells.failed
-        for waiting in [job_id] if job_id is not None else await self._waiting(limit, older_than_seconds):
-            sent = await self._send_events(publish, waiting)
-            published, failed = published + sent.published, failed + sent.failed
-        return Sent(published=published, failed=failed)
+        waiting = [job_id] if job_id is not None else await self._waiting(limit, older_than_seconds)
+        events = await self._send_events(publish, waiting, limit)
+        return Sent(published=bells.published + events.published, failed=bells.failed + events.failed)
 
     async def _waiting(self, limit: int, older_than_seconds: float) -> list[UUID]:
         """Return the jobs that have lines to publish."""
@@ -45,7 +49,11 @@ class PostgresOutbox:
     async def _send_bells(self, publish: Publish, limit: int, job_id: UUID | None, older_than_seconds: float) -> Sent:
         async with self._db.transaction() as connection:
             found = await self._sql.unsent_bells.all(
-                connection, limit=limit, job_id=job_id, older_than_seconds=float(older_than_seconds)
+                connection,
+                limit=limit,
+                limit_bytes=BATCH_BYTES,
+                job_id=job_id,
+                older_than_seconds=float(older_than_seconds),
             )
             if not found:
                 return Sent()
@@ -54,18 +62,23 @@ class PostgresOutbox:
             await self._sql.mark_bells.run(connection, ids=ids)
         return Sent(published=len(ids), failed=len(found) - len(ids))
 
-    async def _send_events(self, publish: Publish, job_id: UUID) -> Sent:
+    async def _send_events(self, publish: Publish, waiting: Sequence[UUID], limit: int) -> Sent:
+        """Publish lines of these jobs in one transaction; jobs that another sender is at are left to it."""
+        if not waiting:
+            return Sent()
         async with self._db.transaction() as connection:
-            if not await self._sql.lock_events_of_job.value(connection, job_id=str(job_id)):
+            held = await self._sql.hold_events.all(connection, job_ids=list(waiting))
+            if not held:
                 return Sent()
-            found = await self._sql.unsent_events.all(connection, job_id=job_id)
+            found = await self._sql.unsent_events.all(connection, job_ids=[row["job_id"] for row in held], limit=limit)
             if not found:
                 return Sent()
             stored = await publish([_stage_changed(row) for row in found])
-            # What follows a failed one must not count as sent: it may have overtaken it.
-            count = next((index for index, done in enumerate(stored) if not done), len(found))
-            if count:
-                await self._sql.mark_events.run(connection, job_id=job_id, seq=found[count - 1]["seq"])
+            told = _up_to_the_first_failure(found, stored)
+            if told:
+                count = await self._sql.mark_events.run(connection, job_ids=list(told), seqs=list(told.values()))
+            else:
+                count = 0
         return Sent(published=count, failed=len(found) - count)
 
     async def forget_bells(self) -> int:  # noqa: D102
@@ -77,6 +90,18 @@ class PostgresOutbox:
             due = await self._sql.ring_due.all(connection, limit=limit)
             await effects.ring_all(connection, due)
         return len(due)
+
+
+def _up_to_the_first_failure(found: Sequence[Any], stored: Sequence[bool]) -> dict[UUID, int]:
+    """Return, for each job, the line up to which all is stored: what follows a failed one may have overtaken it."""
+    told: dict[UUID, int] = {}
+    failed: set[UUID] = set()
+    for row, done in zip(found, stored, strict=True):
+        if not done:
+            failed.add(row["job_id"])
+        elif row["job_id"] not in failed:
+            told[row["job_id"]] = row["seq"]
+    return told
 
 
 def _bell(row: Any) -> Message:

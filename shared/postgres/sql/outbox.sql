@@ -1,11 +1,18 @@
 -- What is committed and still to be told to the broker.
 
 -- name: unsent_bells
--- Bells and dead letters, oldest first; rows that another sender holds are skipped.
-select id, topic, attributes, body, data from outbox
-where published_at is null and (:job_id::uuid is null or job_id = :job_id)
-  and created_at <= headrace_now() - make_interval(secs => :older_than_seconds)
-order by id limit :limit for update skip locked
+-- Bells and dead letters, oldest first, as many as fit (one always does); rows that another sender holds are skipped.
+with held as materialized (
+  select id, coalesce(octet_length(data), pg_column_size(body)) + pg_column_size(attributes) as bytes from outbox
+  where published_at is null and (:job_id::uuid is null or job_id = :job_id)
+    and created_at <= headrace_now() - make_interval(secs => :older_than_seconds)
+  order by id limit :limit for update skip locked
+), summed as (
+  select id, bytes, sum(bytes) over (order by id) as up_to from held
+)
+select o.id, o.topic, o.attributes, o.body, o.data from summed join outbox o on o.id = summed.id
+where summed.up_to <= :limit_bytes or summed.up_to = summed.bytes
+order by o.id
 
 -- name: mark_bells
 -- Stored by the broker.
@@ -20,22 +27,27 @@ select job_id from (
   order by occurred_at, job_id limit 4 * :limit) oldest
 group by job_id order by min(occurred_at) limit :limit
 
--- name: lock_events_of_job
--- One sender per job at a time; false when somebody else is at it.
-select pg_try_advisory_xact_lock(hashtextextended('events:' || :job_id::text, 0))
+-- name: hold_events
+-- One sender per job at a time: those of these jobs that nobody else is at.
+select job_id from unnest(:job_ids::uuid[]) with ordinality as waiting (job_id, place)
+where pg_try_advisory_xact_lock(hashtextextended('events:' || job_id::text, 0))
+order by place
 
 -- name: unsent_events
--- In order, with what a stage event says of its job.
+-- Job by job and in order, with what a stage event says of its job. Asked once the jobs are held: what a sender before
+-- us has marked is seen.
 select e.job_id, e.seq, e.organization_id, e.attempt, e.status, e.stage, e.occurred_at, e.detail,
        j.file_path, j.generation, j.trace_parent
-from job_events e join document_processing_jobs j on j.id = e.job_id
-where e.job_id = :job_id and e.published_at is null
-order by e.seq limit 100
+from unnest(:job_ids::uuid[]) with ordinality as held (job_id, place)
+join job_events e on e.job_id = held.job_id join document_processing_jobs j on j.id = held.job_id
+where e.published_at is null
+order by held.place, e.seq limit :limit
 
 -- name: mark_events
--- Stored by the broker, up to this line.
-update job_events set published_at = headrace_now()
-where job_id = :job_id and seq <= :seq and published_at is null
+-- Stored by the broker, up to these lines.
+update job_events e set published_at = headrace_now()
+from unnest(:job_ids::uuid[], :seqs::bigint[]) as told (job_id, seq)
+where e.job_id = told.job_id and e.seq <= told.seq and e.published_at is null
 
 -- name: ring_due
 -- A bell for each job that became due since its last one; the claim sees it from now on.

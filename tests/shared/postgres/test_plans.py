@@ -36,7 +36,10 @@ ASKED: dict[tuple[str, str], tuple[dict[str, Any], set[str]]] = {
         {"jobs_rung", "jobs_by_status"},
     ),
     ("recover", "queue_figures"): ({"lane": "bulk", "cap": 100_000}, {"jobs_queue", "jobs_parked"}),
-    ("outbox", "unsent_bells"): ({"job_id": None, "older_than_seconds": 0.0, "limit": 200}, {"outbox_unsent"}),
+    ("outbox", "unsent_bells"): (
+        {"job_id": None, "older_than_seconds": 0.0, "limit": 200, "limit_bytes": 4_000_000},
+        {"outbox_unsent"},
+    ),
     ("outbox", "jobs_with_unsent_events"): ({"older_than_seconds": 0.0, "limit": 200}, {"job_events_unsent"}),
     ("directory", "page_jobs"): (
         dict.fromkeys(
