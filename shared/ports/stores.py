@@ -146,8 +146,9 @@ class Outbox(Protocol):
     ) -> Sent:
         """Publish unsent bells, dead letters and stage events (of one job, or of all, oldest first) and mark them.
 
-        A row is published at least once. Stage events of one job go in the order of their `seq`, never past one that
-        failed. Rows that another sender holds are skipped.
+        At most `limit` of each kind, and no more of them at once than fits into some megabytes. A row is published at
+        least once. Stage events of one job go in the order of their `seq`, never past one that failed. Rows that
+        another sender holds are skipped.
         """
         ...
 
