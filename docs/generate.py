@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The reference pages that are made from the code: configuration.md, errors.md and events.md.
+"""The reference pages that are made from the code: configuration.md, errors.md, events.md and metrics.md.
 
 `python -m docs.generate` prints what differs and says so with its exit code; with `--write` it writes the pages. A test
 compares them too, so a setting, a code, an event or a subscription cannot change without its page.
@@ -26,6 +26,7 @@ from shared import codes
 from shared.events.catalogue import CATALOGUE, DeadLettered, Event, StageChanged, WorkBell
 from shared.pubsub.topics import DEAD_LETTERS, PREFIX, REPLAY, STAGES, SUBSCRIPTIONS, TOPICS, UPLOADS, WORK
 from shared.settings import CommonSettings, DeliverySettings, ModelSettings, OwnerSettings
+from shared.telemetry import instruments
 
 FOLDER = Path(__file__).parent
 NOTE = "<!-- Made by `python -m docs.generate --write`; a test compares it with the code. -->\n"
@@ -155,7 +156,34 @@ def errors() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-PAGES = {"configuration.md": configuration, "errors.md": errors, "events.md": events}
+def metrics() -> str:
+    """Return metrics.md."""
+    parts = [
+        "# Metrics\n",
+        NOTE,
+        "Every service shows its own at `/metrics` and sends them where `TELEMETRY_EXPORTER` says. Names that are",
+        "sent have dots; at `/metrics` they are underscores, followed by the unit's name and, for counters, `_total`:",
+        "both are given. Labels have few values: never a tenant, a file or an id. *Alert* is the policy that watches",
+        "the same thing, by log lines or the platform's own metrics, so it works without any exporter; its runbook",
+        "stands in [operations](operations.md). What the recover service shows is what its last run saw.\n",
+        "| name | kind | unit | labels | what it says | alert |",
+        "|---|---|---|---|---|---|",
+    ]
+    parts += [
+        _row(
+            f"`{entry.name}` `{instruments.shown_name(entry)}`",
+            entry.kind,
+            f"`{entry.unit}`",
+            ", ".join(f"`{label}`" for label in entry.labels),
+            entry.description,
+            entry.alert.replace("_", "-"),
+        )
+        for entry in sorted(instruments.CATALOGUE, key=lambda entry: entry.name)
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+PAGES = {"configuration.md": configuration, "errors.md": errors, "events.md": events, "metrics.md": metrics}
 
 
 def _settings_table(settings: type[CommonSettings]) -> Iterator[str]:

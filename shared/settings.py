@@ -104,6 +104,9 @@ class ModelSettings(CommonSettings):
     )
     gemini_embedding_model: str = Field("gemini-embedding-001", description="The embedding model's name")
     gemini_embedding_dimensions: int = Field(768, ge=64, le=3072, description="Length of its vectors")
+    model_price_per_million_tokens: float = Field(
+        0.0, ge=0, description="What a million tokens cost, in any currency; for the metric of costs"
+    )
     gemini_base_url: str | None = Field(None, description="URL of a stand-in for the Gemini API; for tests")
 
 

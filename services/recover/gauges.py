@@ -7,7 +7,14 @@ from contextlib import ExitStack, contextmanager
 
 from shared.model.job import Lane
 from shared.ports.stores import QueueFigures
-from shared.telemetry.instruments import DRIFT, OUTBOX_LAG_SECONDS, QUEUE_DEPTH
+from shared.telemetry.instruments import (
+    DEAD_LETTERS_OPEN,
+    DRIFT,
+    OUTBOX_LAG_SECONDS,
+    QUEUE_AGE_SECONDS,
+    QUEUE_DEPTH,
+    STUCK_JOBS,
+)
 from shared.telemetry.metrics import Metrics
 from shared.worker.drift import DriftClass
 
@@ -34,10 +41,16 @@ class Gauges:
                     stack.enter_context(
                         metrics.watching(QUEUE_DEPTH, self._reader(lane, state), lane=lane.value, state=state)
                     )
+                stack.enter_context(metrics.watching(QUEUE_AGE_SECONDS, self._age(lane), lane=lane.value))
             for difference in DriftClass:
                 stack.enter_context(metrics.watching(DRIFT, self._found(difference), difference=difference.value))
             stack.enter_context(metrics.watching(OUTBOX_LAG_SECONDS, lambda: self.latest.outbox_lag_seconds))
+            stack.enter_context(metrics.watching(STUCK_JOBS, lambda: self.latest.stuck))
+            stack.enter_context(metrics.watching(DEAD_LETTERS_OPEN, lambda: self.latest.dead_letters_open))
             yield
+
+    def _age(self, lane: Lane) -> Callable[[], float]:
+        return lambda: self.latest.oldest_due_seconds.get(lane.value, 0.0)
 
     def _reader(self, lane: Lane, state: str) -> Callable[[], float]:
         return lambda: (self.latest.pending if state == "pending" else self.latest.due).get(lane.value, 0)

@@ -23,7 +23,7 @@ from shared.errors import HeadraceError, RetryableError, code_of
 from shared.ports.pruning import PruningStore
 from shared.ports.storage import ObjectStore
 from shared.ports.stores import Outbox, RecoverStore
-from shared.telemetry.instruments import RECOVER_ACTIONS, RECOVER_SECONDS
+from shared.telemetry.instruments import RECOVER_ACTIONS, RECOVER_RUNS, RECOVER_SECONDS
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 from shared.worker.drift import DriftCheck
@@ -100,6 +100,7 @@ class RecoverRun:
                 for name, duty in todo.items():
                     await self._do(name, duty, budget, duties, errors)
                 await self._look(errors)
+        figures = self.gauges.latest
         summary: dict[str, Any] = {
             "ok": not errors,
             "started_at": started_at.isoformat(),
@@ -108,6 +109,16 @@ class RecoverRun:
             "duties": duties,
             "errors": errors,
         }
+        if not {"database", "figures"} & set(errors):
+            summary["figures"] = {  # alerts read these: infra/terraform/modules/monitoring/metrics.tf
+                "pending_jobs": sum(figures.pending.values()),
+                "due_jobs": sum(figures.due.values()),
+                "oldest_due_seconds": round(max(figures.oldest_due_seconds.values(), default=0.0)),
+                "stuck_jobs": figures.stuck,
+                "dead_letters_open": figures.dead_letters_open,
+                "outbox_lag_seconds": round(figures.outbox_lag_seconds),
+            }
+        self._metrics.add(RECOVER_RUNS, outcome="failed" if errors else "ok")
         # Cursors hold names of files: they are for the next run, not for logs and answers.
         cursors = {name: cursor.stopped for name, cursor in (due or {}).items() if cursor.stopped is not None}
         self.gauges.compared(duties.get("reconcile"))

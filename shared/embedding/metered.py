@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import structlog
+
 from shared.clock import Clock
 from shared.errors import code_of
 from shared.model.space import EmbeddingSpace
 from shared.ports.models import Embedder, Embeddings, Purpose
-from shared.telemetry.instruments import MODEL_CALLS, MODEL_SECONDS, MODEL_TOKENS
+from shared.telemetry.instruments import MODEL_CALLS, MODEL_COST, MODEL_RETRIES, MODEL_SECONDS, MODEL_TOKENS
 from shared.telemetry.metrics import Metrics
+
+_log = structlog.get_logger(__name__)
 
 
 class MeteredEmbedder:
     """Another embedder, unchanged but for the counting."""
 
-    def __init__(self, embedder: Embedder, *, metrics: Metrics, clock: Clock) -> None:
-        """Wrap an embedder that is open."""
+    def __init__(
+        self, embedder: Embedder, *, metrics: Metrics, clock: Clock, price_per_million_tokens: float = 0.0
+    ) -> None:
+        """Wrap an embedder that is open; a price for a million tokens is the price of one, in millionths."""
+        self._price = price_per_million_tokens
         self._embedder, self._metrics, self._clock = embedder, metrics, clock
 
     @property
@@ -39,16 +46,23 @@ class MeteredEmbedder:
         return self._embedder.count_tokens(text)
 
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:
-        """Embed as the wrapped embedder does, and count it."""
-        model, started, outcome, calls = self.space.model, self._clock.monotonic(), "ok", 1
+        """Embed as the wrapped embedder does, and count it: as metrics, and as a line that alerts can add up."""
+        model, started, outcome, calls = self.space.model, self._clock.monotonic(), "cancelled", 1
         try:
             made = await self._embedder.embed(texts, purpose=purpose)
-            calls = made.calls
+            calls, outcome = made.calls, "ok"
         except Exception as error:
             outcome = code_of(error)
+            _log.warning("model.call_failed", model=model, purpose=purpose, error_code=outcome)
             raise
         finally:
             self._metrics.add(MODEL_CALLS, calls, model=model, purpose=purpose, outcome=outcome)
             self._metrics.record(MODEL_SECONDS, self._clock.monotonic() - started, model=model, purpose=purpose)
+        cost_micros = round(made.tokens * self._price)
+        self._metrics.add(MODEL_RETRIES, max(calls - 1, 0), model=model)
         self._metrics.add(MODEL_TOKENS, made.tokens, model=model, kind="spent")
+        self._metrics.add(MODEL_COST, cost_micros, model=model)
+        _log.info(
+            "model.called", model=model, purpose=purpose, calls=calls, tokens=made.tokens, cost_micros=cost_micros
+        )
         return made

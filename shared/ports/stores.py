@@ -196,6 +196,11 @@ class QueueFigures:
     pending: Mapping[str, int]
     due: Mapping[str, int]
     outbox_lag_seconds: float
+    oldest_due_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Per lane, how long the job that is due longest has waited; a lane without one is left out."""
+    stuck: int = 0
+    """Jobs whose worker went silent and that were not rescued, and overdue ones in lanes where nobody takes any."""
+    dead_letters_open: int = 0
 
 
 class RecoverStore(Protocol):

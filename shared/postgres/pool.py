@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import structlog
 from pgvector.asyncpg import register_vector
 
 from shared.clock import Clock, SystemClock
@@ -25,6 +26,8 @@ from shared.ports.stores import Scope
 from shared.postgres.errors import translated
 from shared.telemetry.instruments import POOL_ACQUIRE_SECONDS
 from shared.telemetry.metrics import Metrics
+
+_log = structlog.get_logger(__name__)
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -96,6 +99,13 @@ class Database:
             connection = await self._pool.acquire(timeout=self._timeout)
         except TimeoutError as error:
             self._record(started, "exhausted")
+            _log.warning(
+                "pool.exhausted",
+                pool="main",
+                size=self._pool.get_size(),
+                waiting=self._waiting,
+                error_code="POOL_EXHAUSTED",
+            )
             raise PoolExhausted from error
         finally:
             self._waiting -= 1

@@ -28,6 +28,12 @@ BELLS_AT_LEAST = 100
 FIGURES_CAP = 100_000
 """Jobs of a lane are counted up to here; beyond it, figures are what Postgres' statistics say."""
 
+OVERDUE_SECONDS, SILENT_SECONDS = 1800.0, 600.0
+"""A job is stuck when it is due for so long and its lane rests, or when its lease ended so long ago: at least two runs
+of recover should have helped it by then."""
+
+OLDEST_LOOKED_AT = 5_000
+
 _START = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
 
 
@@ -169,7 +175,22 @@ class PostgresRecoverStore:
                         row["due"], await self._sql.estimate_due.expected_rows(connection, lane=lane.value)
                     )
             lag: float = await self._sql.outbox_lag.value(connection)
-        return QueueFigures(pending=pending, due=due, outbox_lag_seconds=lag)
+            oldest = await self._sql.oldest_due.all(connection, overdue_seconds=OVERDUE_SECONDS, limit=OLDEST_LOOKED_AT)
+            stuck: int = await self._sql.silent.value(connection, seconds=SILENT_SECONDS, cap=FIGURES_CAP)
+            for row in oldest:
+                if row["overdue"] and not await self._sql.lane_is_worked.value(
+                    connection, lane=row["lane"], seconds=OVERDUE_SECONDS
+                ):
+                    stuck += row["overdue"]
+            letters: int = await self._sql.open_letters.value(connection, cap=FIGURES_CAP)
+        return QueueFigures(
+            pending=pending,
+            due=due,
+            outbox_lag_seconds=lag,
+            oldest_due_seconds={row["lane"]: row["seconds"] for row in oldest},
+            stuck=stuck,
+            dead_letters_open=letters,
+        )
 
     async def last_done(self, duty: str) -> LastDone | None:  # noqa: D102
         async with self._db.get_connection() as connection:

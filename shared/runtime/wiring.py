@@ -144,7 +144,12 @@ async def embedder(settings: ModelSettings, metrics: Metrics, turns: Turns) -> A
         ConfigurationError: the packages of the local model are not installed.
     """
     async with _embedder(settings, turns) as opened:
-        yield MeteredEmbedder(opened, metrics=metrics, clock=SystemClock())
+        yield MeteredEmbedder(
+            opened,
+            metrics=metrics,
+            clock=SystemClock(),
+            price_per_million_tokens=settings.model_price_per_million_tokens,
+        )
 
 
 def _embedder(settings: ModelSettings, turns: Turns) -> AbstractAsyncContextManager[Embedder]:

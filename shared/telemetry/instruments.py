@@ -1,7 +1,7 @@
 """Every metric of the product: name, unit, labels and what it means. Code counts on these objects only.
 
 Labels have few values by construction: never a tenant, a file or an id. `/metrics` shows the names with dots as
-underscores, the unit's name, and `_total` on counters. The table in docs/operations.md is made from here.
+underscores, the unit's name, and `_total` on counters. docs/metrics.md is made from here.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ class Instrument:
     description: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    alert: str = ""
+    """Key of the alert policy that watches the same thing (infra/terraform/modules/monitoring/alerts.tf)."""
 
 
 JOBS = Instrument(
@@ -32,6 +34,7 @@ JOBS = Instrument(
     unit="{job}",
     description="Jobs that ended an attempt: completed, failed, cancelled, retried, deferred, handed back",
     labels=("job_type", "outcome"),
+    alert="failing_jobs",
 )
 JOB_FAILURES = Instrument(
     kind="counter",
@@ -39,6 +42,7 @@ JOB_FAILURES = Instrument(
     unit="{failure}",
     description="Failed attempts, by stable error code",
     labels=("code", "stage"),
+    alert="failing_jobs",
 )
 STAGE_SECONDS = Instrument(
     kind="histogram",
@@ -63,12 +67,35 @@ QUEUE_DEPTH = Instrument(
     description="Jobs that are pending, and of these the ones due now",
     labels=("lane", "state"),
 )
+QUEUE_AGE_SECONDS = Instrument(
+    kind="gauge",
+    name="headrace.queue.age",
+    unit=SECONDS,
+    description="How long the job of a lane that is due longest has waited",
+    labels=("lane",),
+    alert="stuck_jobs",
+)
+STUCK_JOBS = Instrument(
+    kind="gauge",
+    name="headrace.jobs.stuck",
+    unit="{job}",
+    description="Jobs that recover could not help: silent workers, and overdue jobs in lanes where nobody takes any",
+    alert="stuck_jobs",
+)
 RETRIES = Instrument(
     kind="counter",
     name="headrace.retries",
     unit="{retry}",
-    description="Attempts that were scheduled again after a failure or a deferral",
+    description="Attempts at jobs that were scheduled again after a failure or a deferral",
     labels=("reason",),
+)
+REDELIVERIES = Instrument(
+    kind="counter",
+    name="headrace.redeliveries",
+    unit="{delivery}",
+    description="Messages that the broker brought again, since nobody recorded what became of them",
+    labels=("subscription",),
+    alert="unacked",
 )
 POOL_CONNECTIONS = Instrument(
     kind="gauge",
@@ -76,6 +103,7 @@ POOL_CONNECTIONS = Instrument(
     unit="{connection}",
     description="Database connections of this process: open, in use, and callers waiting for one",
     labels=("pool", "state"),
+    alert="pool_exhausted",
 )
 POOL_ACQUIRE_SECONDS = Instrument(
     kind="histogram",
@@ -84,6 +112,7 @@ POOL_ACQUIRE_SECONDS = Instrument(
     description="How long a caller waited for a database connection",
     labels=("pool", "outcome"),
     buckets=_SHORT,
+    alert="pool_exhausted",
 )
 MODEL_CALLS = Instrument(
     kind="counter",
@@ -91,6 +120,13 @@ MODEL_CALLS = Instrument(
     unit="{call}",
     description="Calls to a model, each try counted",
     labels=("model", "purpose", "outcome"),
+)
+MODEL_RETRIES = Instrument(
+    kind="counter",
+    name="headrace.model.retries",
+    unit="{call}",
+    description="Tries beyond the first, within one call to a model that succeeded in the end",
+    labels=("model",),
 )
 MODEL_SECONDS = Instrument(
     kind="histogram",
@@ -104,8 +140,17 @@ MODEL_TOKENS = Instrument(
     kind="counter",
     name="headrace.model.tokens",
     unit="{token}",
-    description="Tokens spent on a model, and tokens saved because the vector was known",
+    description="Tokens spent on a model",
     labels=("model", "kind"),
+    alert="budget",
+)
+MODEL_COST = Instrument(
+    kind="counter",
+    name="headrace.model.cost",
+    unit="1",
+    description="What models cost by MODEL_PRICE_PER_MILLION_TOKENS, in millionths of its currency",
+    labels=("model",),
+    alert="budget",
 )
 DELIVERIES = Instrument(
     kind="counter",
@@ -113,6 +158,7 @@ DELIVERIES = Instrument(
     unit="{delivery}",
     description="Messages that were handled, by the word of their outcome",
     labels=("subscription", "verdict", "outcome"),
+    alert="unacked",
 )
 DELIVERY_SECONDS = Instrument(
     kind="histogram",
@@ -155,6 +201,14 @@ DEAD_LETTERS = Instrument(
     unit="{letter}",
     description="Dead letters: created, replayed, resolved, discarded",
     labels=("origin", "event"),
+    alert="dead_letters",
+)
+DEAD_LETTERS_OPEN = Instrument(
+    kind="gauge",
+    name="headrace.dead_letters.open",
+    unit="{letter}",
+    description="Dead letters that wait for a decision, as the last run of recover saw them",
+    alert="dead_letters",
 )
 RECOVER_ACTIONS = Instrument(
     kind="counter",
@@ -163,6 +217,14 @@ RECOVER_ACTIONS = Instrument(
     description="What the duties of the recover service did",
     labels=("duty", "outcome"),
 )
+RECOVER_RUNS = Instrument(
+    kind="counter",
+    name="headrace.recover.runs",
+    unit="{run}",
+    description="Runs of recover, by whether every duty was done",
+    labels=("outcome",),
+    alert="recover_absent",
+)
 RECOVER_SECONDS = Instrument(
     kind="histogram",
     name="headrace.recover.duration",
@@ -170,6 +232,7 @@ RECOVER_SECONDS = Instrument(
     description="How long a duty of one recover run took",
     labels=("duty",),
     buckets=_LONG,
+    alert="recover_absent",
 )
 REQUESTS = Instrument(
     kind="histogram",
@@ -178,6 +241,17 @@ REQUESTS = Instrument(
     description="How long an HTTP request took, by route",
     labels=("method", "route", "status"),
     buckets=_SHORT,
+    alert="failing_requests",
 )
 
 CATALOGUE: tuple[Instrument, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Instrument))
+
+
+def shown_name(instrument: Instrument) -> str:
+    """Return the name that /metrics shows: of a histogram, what `_bucket`, `_sum` and `_count` are added to."""
+    name = instrument.name.replace(".", "_")
+    if instrument.unit == SECONDS:
+        name += "_seconds"
+    elif instrument.unit == "1" and instrument.kind == "gauge":
+        name += "_ratio"
+    return f"{name}_total" if instrument.kind == "counter" else name

@@ -16,7 +16,7 @@ from shared.errors import NonRetryableError, RetryableError, code_of
 from shared.events.envelope import TRACE_PARENT
 from shared.model.outcome import UNAVAILABLE, Outcome, Verdict
 from shared.ports.broker import Delivery, Handler
-from shared.telemetry.instruments import DELIVERIES, DELIVERY_SECONDS
+from shared.telemetry.instruments import DELIVERIES, DELIVERY_SECONDS, REDELIVERIES
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 from shared.worker.gate import TRIES, Gate, is_outage
@@ -57,6 +57,8 @@ class Consumer:
         self._metrics.add(
             DELIVERIES, subscription=delivery.subscription, verdict=outcome.verdict.value, outcome=outcome.name
         )
+        if delivery.delivery_attempt > 1:
+            self._metrics.add(REDELIVERIES, subscription=delivery.subscription)
         self._metrics.record(DELIVERY_SECONDS, self._clock.monotonic() - started, subscription=delivery.subscription)
         return outcome
 

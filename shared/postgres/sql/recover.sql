@@ -109,3 +109,36 @@ select from document_processing_jobs where status = 'pending' and lane = :lane a
 select coalesce(extract(epoch from headrace_now() - least(
     (select min(created_at) from outbox where published_at is null),
     (select min(occurred_at) from job_events where published_at is null))), 0)::double precision
+
+-- name: oldest_due
+-- Of the jobs that are due longest, by lane: how long the first has waited, and how many wait for too long.
+select lane, extract(epoch from headrace_now() - min(next_attempt_at))::double precision as seconds,
+  count(*) filter (where next_attempt_at < headrace_now() - make_interval(secs => :overdue_seconds)) as overdue
+from (
+  select lane, next_attempt_at from document_processing_jobs
+  where status = 'pending' and next_attempt_at <= headrace_now() order by next_attempt_at limit :limit) oldest
+group by lane
+
+-- name: lane_is_worked
+-- Whether a job of this lane was taken lately, whatever became of it.
+select exists (
+  select from document_processing_jobs
+  where status in ('processing', 'completed', 'failed', 'cancelled') and lane = :lane
+    and updated_at > headrace_now() - make_interval(secs => :seconds)
+    and claimed_at > headrace_now() - make_interval(secs => :seconds)
+) or exists (
+  select from (
+    select lane, claimed_at from document_processing_jobs
+    where status = 'pending' and updated_at > headrace_now() - make_interval(secs => :seconds)
+    order by updated_at desc limit 5000) back
+  where lane = :lane and claimed_at > headrace_now() - make_interval(secs => :seconds))
+
+-- name: silent
+-- Jobs whose lease ended so long ago that a run should have rescued them.
+select count(*) from (
+  select from document_processing_jobs
+  where status = 'processing' and lease_until < headrace_now() - make_interval(secs => :seconds) limit :cap) silent
+
+-- name: open_letters
+-- Dead letters that wait for a decision.
+select count(*) from (select from dead_letters where state = 'open' limit :cap) waiting

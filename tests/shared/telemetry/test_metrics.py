@@ -1,11 +1,14 @@
 """What is counted can be scraped, and only what is declared can be counted."""
 
+import re
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 
 import pytest
 
 from shared.telemetry import instruments
 from shared.telemetry.metrics import Metrics
+from tests.architecture.repository import ROOT
 
 
 @pytest.fixture
@@ -64,3 +67,26 @@ def test_catalogue_is_complete_and_named_well() -> None:
         assert instrument.description
         assert bool(instrument.buckets) == (instrument.kind == "histogram")
         assert list(instrument.buckets) == sorted(instrument.buckets)
+
+
+async def test_shown_names_are_those_of_the_text(metrics: Metrics) -> None:
+    """docs/metrics.md gives the names under which a scraper finds them."""
+    with ExitStack() as watched:
+        for instrument in instruments.CATALOGUE:
+            labels = dict.fromkeys(instrument.labels, "x")
+            if instrument.kind == "counter":
+                metrics.add(instrument, **labels)
+            elif instrument.kind == "histogram":
+                metrics.record(instrument, 1.0, **labels)
+            else:
+                watched.enter_context(metrics.watching(instrument, lambda: 1.0, **labels))
+        shown = {line.split()[2] for line in metrics.text().splitlines() if line.startswith("# TYPE")}
+    assert {instruments.shown_name(instrument) for instrument in instruments.CATALOGUE} <= shown
+
+
+def test_every_instrument_is_counted_on() -> None:
+    """A metric that no code writes is not in the catalogue."""
+    places = [path for folder in ("shared", "services") for path in (ROOT / folder).rglob("*.py")]
+    code = "".join(path.read_text() for path in places if path.name != "instruments.py")
+    names = [name for name, value in vars(instruments).items() if isinstance(value, instruments.Instrument)]
+    assert [name for name in names if not re.search(rf"[(\s]{name}\b,", code)] == []
