@@ -25,7 +25,14 @@ from services.recover.settings import RecoverSettings
 from shared import codes
 from shared.events.catalogue import CATALOGUE, DeadLettered, Event, StageChanged, WorkBell
 from shared.pubsub.topics import DEAD_LETTERS, PREFIX, REPLAY, STAGES, SUBSCRIPTIONS, TOPICS, UPLOADS, WORK
-from shared.settings import CommonSettings, DeliverySettings, ModelSettings, OwnerSettings
+from shared.settings import (
+    CommonSettings,
+    DatabaseSettings,
+    DeliverySettings,
+    MigrateSettings,
+    ModelSettings,
+    OwnerSettings,
+)
 from shared.telemetry import instruments
 
 FOLDER = Path(__file__).parent
@@ -37,7 +44,8 @@ SERVICES: dict[str, type[CommonSettings]] = {
     "recover": RecoverSettings,
     "api": ApiSettings,
 }
-GROUPS: tuple[tuple[str, type[CommonSettings]], ...] = (
+GROUPS: tuple[tuple[str, type[DatabaseSettings]], ...] = (
+    ("Every process", DatabaseSettings),
     ("Every service", CommonSettings),
     ("Services that call models", ModelSettings),
     ("Services that decide about objects", OwnerSettings),
@@ -75,6 +83,7 @@ def configuration() -> str:
         parts += _settings_table(group)
     for name, settings in SERVICES.items():
         parts += [f"## The {name} service\n", *_settings_table(settings)]
+    parts += ["## Migrations: `python -m shared.postgres.migrate`\n", *_settings_table(MigrateSettings)]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -186,7 +195,7 @@ def metrics() -> str:
 PAGES = {"configuration.md": configuration, "errors.md": errors, "events.md": events, "metrics.md": metrics}
 
 
-def _settings_table(settings: type[CommonSettings]) -> Iterator[str]:
+def _settings_table(settings: type[DatabaseSettings]) -> Iterator[str]:
     yield "| variable | default | allowed | |"
     yield "|---|---|---|---|"
     for name in settings.__annotations__:
@@ -214,15 +223,23 @@ def _default(field: FieldInfo) -> str:
     return f"`{json.dumps(list(value)) if isinstance(value, tuple) else value}`"
 
 
+_KINDS: dict[Any, str] = {
+    int: "whole number",
+    float: "number",
+    str: "text",
+    bool: "`true` or `false`",
+    tuple: "JSON list",
+    dict: "JSON object",
+}
+
+
 def _allowed(field: FieldInfo) -> str:
     annotation = _without_none(field.annotation)
     if annotation is SecretStr:
         return "secret"
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(annotation))
-    kind = {int: "whole number", float: "number", str: "text", tuple: "JSON list"}.get(
-        get_origin(annotation) or annotation, str(annotation)
-    )
+    kind = _KINDS.get(get_origin(annotation) or annotation, str(annotation))
     bounds = [bound for bound in map(_bound, field.metadata) if bound]
     return " ".join((kind, _and(bounds))) if bounds else kind
 

@@ -15,15 +15,36 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import ConfigurationError
 
-S = TypeVar("S", bound="CommonSettings")
+S = TypeVar("S", bound="DatabaseSettings")
 
 
-class CommonSettings(BaseSettings):
-    """What every service needs. Names are those that people know from the environment, in upper case."""
+class DatabaseSettings(BaseSettings):
+    """What every process needs. Names are those that people know from the environment, in upper case."""
 
     model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True, populate_by_name=True)
 
-    database_url: SecretStr = Field(description="Postgres, as postgresql://user:password@host:port/name")
+    database_url: SecretStr = Field(
+        description="Postgres, as postgresql://user:password@host:port/name; an @ in the user's name is written %40"
+    )
+    database_iam_auth: bool = Field(
+        False, description="Log in to Cloud SQL with access tokens of this process's service account as passwords"
+    )
+
+
+class MigrateSettings(DatabaseSettings):
+    """What `python -m shared.postgres.migrate` needs besides."""
+
+    database_owner_role: str | None = Field(
+        None, min_length=1, description="The role that is to own the schema, if the user is only a member of it"
+    )
+    database_role_members: dict[str, list[str]] = Field(
+        {}, description="Who logs in as which service, as JSON: role to database users"
+    )
+
+
+class CommonSettings(DatabaseSettings):
+    """What every service needs besides."""
+
     google_cloud_project_id: str = Field(min_length=1, description="The project of topics and bucket")
     google_cloud_region: str = Field("us-central1", description="Where Vertex AI is called")
     bucket: str = Field(min_length=3, description="The bucket whose objects are indexed")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -154,16 +154,22 @@ class Database:
 async def open_database(
     dsn: str,
     *,
+    password: Callable[[], Awaitable[str]] | None = None,
     size: int = 10,
     acquire_timeout_seconds: float = 10.0,
     application_name: str = "headrace",
     metrics: Metrics | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[Database]:
-    """Open the pool for the block. Connections are made when they are needed, `size` at most."""
+    """Open the pool for the block. Connections are made when they are needed, `size` at most.
+
+    `password` is asked for each new connection, and takes the place of one in the `dsn`; those that are open go on when
+    it changes.
+    """
     with translated():
         pool = await asyncpg.create_pool(
             dsn,
+            password=password,
             min_size=1,
             max_size=size,
             init=_prepare,

@@ -22,6 +22,7 @@ from shared.postgres.chunks import PostgresChunkIndex
 from shared.postgres.dead_letters import PostgresDeadLetterStore, PostgresLetterDirectory
 from shared.postgres.directory import PostgresJobDirectory
 from shared.postgres.documents import PostgresDocumentStore
+from shared.postgres.iam import AccessTokens
 from shared.postgres.jobs import PostgresWorkQueue
 from shared.postgres.outbox import PostgresOutbox
 from shared.postgres.pool import Database, open_database
@@ -53,6 +54,7 @@ async def database(settings: CommonSettings, metrics: Metrics | None = None) -> 
     """Open the pool; its figures are shown on `metrics`."""
     async with open_database(
         settings.database_url.get_secret_value(),
+        password=AccessTokens() if settings.database_iam_auth else None,
         size=settings.database_pool_size,
         acquire_timeout_seconds=settings.database_pool_timeout_seconds,
         metrics=metrics,
