@@ -7,7 +7,6 @@ refused, so that nothing is tested in a form that an engine would understand dif
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import json
 import os
 import shutil
@@ -163,35 +162,34 @@ class Image:
 
 
 def build(target: str, folder: Path) -> Image:
-    """Act out the steps that make a target, in `folder`; environments of equal locks are made once and shared.
+    """Act out the steps that make a target, in `folder`; a lock that was installed there before is linked from there.
 
     Raises:
         subprocess.CalledProcessError: a step failed; its output is in the error.
     """
     image = Image(target, folder / target)
     image.root.mkdir(parents=True)
-    copied: Path | None = None
-    made: Path | None = None
+    lock = ROOT
     for step in steps_of(builder_of(target)):
-        if step.name == "COPY":
-            *sources, to = step.words
-            for source in sources:
-                if to == "/requirements.lock":
-                    copied = ROOT / source
-                    made = folder / f"venv-{hashlib.sha256(copied.read_bytes()).hexdigest()[:12]}"
-                else:
-                    _copy(source, image.root / to.removeprefix("/"))
+        if step.name == "COPY" and step.words[-1] == "/requirements.lock":
+            lock = ROOT / step.words[0]
+        elif step.name == "COPY":
+            _copy(step.words[0], image.root / step.words[1].removeprefix("/"))
         elif step.name == "RUN":
-            words = [str(copied) if word == "/requirements.lock" else image.moved(word) for word in step.words]
-            if "pip" in words and made is not None and made.exists():
+            if "pip" in step.words and (made := _installed(folder, lock)) is not None:
                 shutil.rmtree(image.root / "venv")
                 shutil.copytree(made, image.root / "venv", symlinks=True, copy_function=os.link)
                 continue
-            words[0] = sys.executable if words[0] == "python" else words[0]
-            _run(words)
-            if "pip" in words and made is not None:
-                shutil.copytree(image.root / "venv", made, symlinks=True, copy_function=os.link)
+            program, *words = (str(lock) if word == "/requirements.lock" else image.moved(word) for word in step.words)
+            _run([sys.executable if program == "python" else program, *words])
+            if "pip" in step.words:
+                (image.root / "lock").write_bytes(lock.read_bytes())
     return image
+
+
+def _installed(folder: Path, lock: Path) -> Path | None:
+    equal = [path for path in folder.glob("*/lock") if path.read_bytes() == lock.read_bytes()]
+    return equal[0].parent / "venv" if equal else None
 
 
 def _copy(source: str, to: Path) -> None:
