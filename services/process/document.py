@@ -164,7 +164,10 @@ class IndexDocument:
     def _timed(self, stage: Stage, attributes: Mapping[str, str] | None = None) -> Iterator[None]:
         """Show the work of a stage as a span, and how long it took as a metric."""
         started = self._clock.monotonic()
-        with self._tracing.span(_SPANS[stage], attributes=attributes):
+        with (
+            structlog.contextvars.bound_contextvars(stage=stage.value),
+            self._tracing.span(_SPANS[stage], attributes=attributes),
+        ):
             yield
         self._metrics.record(STAGE_SECONDS, self._clock.monotonic() - started, stage=stage.value)
 

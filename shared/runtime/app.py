@@ -25,7 +25,7 @@ from shared.runtime.health import Ping, add_health_routes
 from shared.runtime.opening import listen, when_possible
 from shared.settings import CommonSettings, load
 from shared.telemetry.export import export_of, resource_of
-from shared.telemetry.logs import configure_logs
+from shared.telemetry.logs import configure_logs, secret_values
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 
@@ -117,7 +117,12 @@ def run(build: Build[S], kind: type[S]) -> NoReturn:
     except ConfigurationError as error:
         sys.stderr.write(f"{error.message}\n")
         sys.exit(EXIT_CONFIGURATION)
-    configure_logs(settings.log_level, settings.log_format, project_id=settings.google_cloud_project_id)
+    configure_logs(
+        settings.log_level,
+        settings.log_format,
+        project_id=settings.google_cloud_project_id,
+        secrets=secret_values(settings),
+    )
     code = asyncio.run(_main(build, settings))
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,22 +1,27 @@
 """Structured logs: one JSON object a line with the field names of Cloud Logging, or lines for people.
 
 Every line carries what is bound in the current task (`structlog.contextvars`: job id, attempt, stage) and the ids of
-the current span. Values of keys that name secrets are masked, and so are passwords in addresses. Libraries log
-through the same road, from WARNING on.
+the current span. Values of keys that name secrets are masked, and so are passwords in addresses, tokens, keys by their
+shape, and the secrets of this process wherever they stand. Libraries log through the same road, from WARNING on.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 import structlog
+from pydantic import SecretStr
+from structlog.processors import CallsiteParameter, CallsiteParameterAdder
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from shared.telemetry.tracing import current_trace
+from shared.settings import CommonSettings
+from shared.telemetry.tracing import current_trace, current_trace_is_sampled
 
 MASK = "***"
 
@@ -26,18 +31,37 @@ _SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 _SECRET_IN_TEXT = re.compile(
-    r"(?<=://)([^/\s:@]*):[^/\s@]+(?=@)|(?<=[Bb]earer )[\w.~+/=-]+|([?&](?:key|token)=)[^&\s]+"
+    r"(?<=://)([^/\s:@]*):[^/\s@]+(?=@)|(?<=[Bb]earer )[\w.~+/=-]+"
+    r"|([?&](?:key|token|access_token|X-Goog-Signature|X-Goog-Credential)=)[^&\s]+"
+    # By their shape: keys and access tokens of Google, signed tokens, private keys.
+    r"|\bAIza[\w-]{30,}|\bya29\.[\w.-]+|\beyJ[\w-]+\.[\w-]+\.[\w-]+"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    re.DOTALL,
 )
+_SECRET_CHARACTERS = 6
+"""A shorter secret would mask half of every line."""
+
+_LABELS = ("job_id", "attempt", "stage", "subscription")
 _DEPTH = 6
+
+_CALLSITE = CallsiteParameterAdder({CallsiteParameter.PATHNAME, CallsiteParameter.FUNC_NAME, CallsiteParameter.LINENO})
 
 Format = Literal["json", "console"]
 
 
-def configure_logs(level: str = "INFO", format: Format = "json", *, project_id: str | None = None) -> None:  # noqa: A002
+def configure_logs(
+    level: str = "INFO",
+    format: Format = "json",  # noqa: A002 - what it is called everywhere
+    *,
+    project_id: str | None = None,
+    secrets: Collection[str] = (),
+) -> None:
     """Send all logs of this process to stderr. May be called again; the last call counts.
 
-    `project_id` turns trace ids into links between Cloud Logging and Cloud Trace.
+    `project_id` turns trace ids into links between Cloud Logging and Cloud Trace. `secrets` are masked wherever they
+    stand, whatever wrote them there.
     """
+    out = _Stderr(secrets)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -47,21 +71,23 @@ def configure_logs(level: str = "INFO", format: Format = "json", *, project_id: 
         mask_secrets,
     ]
     render: list[Processor] = (
-        [_cloud_names, structlog.processors.JSONRenderer(ensure_ascii=False, default=repr)]
+        [_CALLSITE, _cloud_names, structlog.processors.JSONRenderer(ensure_ascii=False, default=repr)]
         if format == "json"
         else [structlog.dev.ConsoleRenderer(colors=False, timestamp_key="time")]
     )
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
-        logger_factory=lambda *_: _Stderr(),
+        logger_factory=lambda *_: out,
         cache_logger_on_first_use=False,
     )
-    handler = _LibraryHandler()
+    handler = _LibraryHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+            processors=[_CALLSITE, structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render[1:]]
+            if format == "json"
+            else [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
     root = logging.getLogger()
@@ -69,6 +95,13 @@ def configure_logs(level: str = "INFO", format: Format = "json", *, project_id: 
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
+
+
+def secret_values(settings: CommonSettings) -> list[str]:
+    """Return what must not be written: the values of all secret settings, and the passwords in addresses among them."""
+    secrets = [value.get_secret_value() for _, value in settings if isinstance(value, SecretStr)]
+    passwords = [urlsplit(secret).password for secret in secrets if "://" in secret]
+    return secrets + [form for one in passwords if one for form in (one, unquote(one))]
 
 
 def mask_secrets(_logger: WrappedLogger | None, _method: str, event: EventDict) -> EventDict:
@@ -110,6 +143,7 @@ class _Trace:
             if self._project_id:
                 event["logging.googleapis.com/trace"] = f"projects/{self._project_id}/traces/{ids[0]}"
                 event["logging.googleapis.com/spanId"] = ids[1]
+                event["logging.googleapis.com/trace_sampled"] = current_trace_is_sampled()
         return event
 
 
@@ -117,13 +151,29 @@ def _cloud_names(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     line: dict[str, Any] = {"severity": str(event.pop("level", "info")).upper(), "message": event.pop("event", "")}
     if "exception" in event:
         line["stack_trace"] = event.pop("exception")
+    path, function, number = (event.pop(name, None) for name in ("pathname", "func_name", "lineno"))
+    if path is not None:
+        line["logging.googleapis.com/sourceLocation"] = {
+            "file": "/".join(str(path).split("/")[-3:]),
+            "line": str(number),
+            "function": str(function),
+        }
+    labels = {name: str(event[name]) for name in _LABELS if event.get(name) is not None}
+    if labels:
+        line["logging.googleapis.com/labels"] = labels  # found by an index; fields of the payload are searched
     return line | dict(event)
 
 
 class _Stderr:
     """Writes lines to whatever `sys.stderr` is at that moment, so that redirection works after configuration."""
 
+    def __init__(self, secrets: Collection[str]) -> None:
+        known = {form for one in secrets if len(one) >= _SECRET_CHARACTERS for form in (one, json.dumps(one)[1:-1])}
+        self._secrets = sorted(known, key=len, reverse=True)
+
     def msg(self, line: str) -> None:
+        for secret in self._secrets:
+            line = line.replace(secret, MASK)
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
 
@@ -133,8 +183,12 @@ class _Stderr:
 class _LibraryHandler(logging.Handler):
     """Ours among the root logger's handlers, and like `_Stderr` free of a stream of its own."""
 
+    def __init__(self, out: _Stderr) -> None:
+        super().__init__()
+        self._out = out
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            _Stderr().msg(self.format(record))
+            self._out.msg(self.format(record))
         except Exception:  # noqa: BLE001 - logging must not take the caller down; the standard handler says what failed
             self.handleError(record)

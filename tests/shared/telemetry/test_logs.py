@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import structlog
 
-from shared.telemetry.logs import MASK, configure_logs, mask_secrets
+from shared.settings import ModelSettings, load
+from shared.telemetry.logs import MASK, configure_logs, mask_secrets, secret_values
 from shared.telemetry.tracing import Tracing
 
 
@@ -34,7 +35,12 @@ def test_line_has_the_names_of_cloud_logging(capsys: pytest.CaptureFixture[str])
         structlog.get_logger("x").warning("job.deferred", reason="RATE_LIMITED")
     [line] = _lines(capsys)
     assert line.pop("time").endswith("Z")
+    source = line.pop("logging.googleapis.com/sourceLocation")
+    assert source["file"] == "shared/telemetry/test_logs.py"
+    assert source["function"] == "test_line_has_the_names_of_cloud_logging"
+    assert int(source["line"]) > 0
     assert line == {
+        "logging.googleapis.com/labels": {"job_id": "j1", "attempt": "2", "stage": "embedding"},
         "severity": "WARNING",
         "message": "job.deferred",
         "reason": "RATE_LIMITED",
@@ -53,6 +59,17 @@ async def test_line_joins_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
     [line] = _lines(capsys)
     assert line["logging.googleapis.com/trace"] == f"projects/proj/traces/{line['trace_id']}"
     assert line["logging.googleapis.com/spanId"] == line["span_id"]
+    assert line["logging.googleapis.com/trace_sampled"] is True
+
+
+async def test_line_says_whether_its_trace_is_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    """The console offers a trace only where there is one."""
+    configure_logs(project_id="proj")
+    async with Tracing("test", sample_ratio=0.0) as tracing:
+        with tracing.span("work"):
+            structlog.get_logger().info("inside")
+    [line] = _lines(capsys)
+    assert line["logging.googleapis.com/trace_sampled"] is False
 
 
 def test_libraries_log_through_the_same_road(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,6 +80,7 @@ def test_libraries_log_through_the_same_road(capsys: pytest.CaptureFixture[str])
     [line] = _lines(capsys)
     assert line["severity"] == "WARNING"
     assert line["logger"] == "vendor"
+    assert line["logging.googleapis.com/sourceLocation"]["function"] == "test_libraries_log_through_the_same_road"
     assert line["message"] == f"refused postgresql://me:{MASK}@host/db"
 
 
@@ -104,7 +122,16 @@ def test_other_keys_are_not(key: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["postgresql://me:hunter2@host:5432/db", "Bearer hunter2.x-y", "https://host/v1?key=hunter2&x=1"],
+    [
+        "postgresql://me:hunter2@host:5432/db",
+        "Bearer hunter2.x-y",
+        "https://host/v1?key=hunter2&x=1",
+        "https://host/o?X-Goog-Algorithm=a&X-Goog-Signature=hunter2",
+        "the key AIzahunter2-0123456789abcdefghijklmnop",
+        "a token ya29.hunter2.x",
+        "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJodW50ZXIyIn0.hunter2",
+        "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----",
+    ],
 )
 def test_secrets_inside_text_are_masked(text: str) -> None:
     """Addresses with passwords, bearer tokens and keys in queries are masked wherever they stand."""
@@ -123,3 +150,23 @@ def test_exceptions_are_masked_too(capsys: pytest.CaptureFixture[str]) -> None:
     [line] = _lines(capsys)
     assert "ValueError" in line["stack_trace"]
     assert "hunter2" not in line["stack_trace"]
+
+
+def test_known_secrets_are_masked_wherever_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
+    """A secret of this process does not get out by a field, a message, an exception or a library, escaped or not."""
+    required = {"GOOGLE_CLOUD_PROJECT_ID": "p", "BUCKET": "bucket"}
+    settings = load(
+        ModelSettings,
+        required | {"DATABASE_URL": "postgresql://me:pass%2Fw0rd@host/db", "GEMINI_API_KEY": 'plain "key" 123'},
+    )
+    configure_logs(secrets=secret_values(settings))
+    structlog.get_logger().warning('said plain "key" 123', note="pass/w0rd", deep=[{"x": 'plain "key" 123'}])
+    logging.getLogger("vendor").error("it was pass%2Fw0rd")
+    try:
+        raise ValueError('plain "key" 123')
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    written = capsys.readouterr().err
+    assert written.count(MASK) >= 5
+    assert "w0rd" not in written
+    assert "plain" not in written
