@@ -1,6 +1,8 @@
 """How fast stuck jobs come back, and in how much memory: a real `python -m services.recover --once` on many of them.
 
     ./headrace dev python benchmarks/recover.py [--stuck 100000] [--out FILE]
+    ./headrace dev python benchmarks/recover.py --publish 5000     # instead: stage events per second, before and after
+    ./headrace dev python benchmarks/recover.py --plans 10000000   # instead: what its questions cost among so many rows
 
 See README.md in this folder. Nothing here is a test, and no time is judged.
 """
@@ -20,6 +22,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import asyncpg
+import plans
+import publishing
 from road import machine
 
 from shared.local.stack import LocalStack
@@ -45,7 +49,17 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description="Jobs rescued per second, and the peak memory of a recover run.")
     parser.add_argument("--stuck", type=int, default=100_000, help="jobs of dead workers (default: 100000)")
     parser.add_argument("--out", type=Path, help="also write the report here")
+    parser.add_argument("--plans", type=int, help="only ask the questions of claim and recover, among so many rows")
+    parser.add_argument("--publish", type=int, help="only publish stage events of so many jobs, in both ways")
     asked = parser.parse_args()
+    if asked.plans:
+        print(f"`benchmarks/recover.py --plans {asked.plans}`, {datetime.now(UTC):%Y-%m-%d}. {machine()}\n")
+        print(await plans.report(asked.plans))
+        return
+    if asked.publish:
+        print(f"`benchmarks/recover.py --publish {asked.publish}`, {datetime.now(UTC):%Y-%m-%d}. {machine()}\n")
+        print(await publishing.report(STUCK, asked.publish))
+        return
     rows = [
         "| stuck jobs | runs at once | rescued | seconds in the duty | jobs/s | whole run, seconds | peak memory MB |",
         "|--:|--:|--:|--:|--:|--:|--:|",
@@ -63,7 +77,7 @@ async def main() -> None:
 async def measured(stuck: int, runs: int) -> str:
     """Make `runs` recover runs at once on so many stuck jobs, in processes of their own; return a row of the table."""
     with TemporaryDirectory(prefix="headrace-benchmark-") as folder:
-        async with LocalStack(_opened(folder), durable=True) as servers:
+        async with LocalStack(plans.opened(folder), durable=True) as servers:
             environment = servers.environment()
             await migrate(environment["DATABASE_URL"])
             connection = await asyncpg.connect(environment["DATABASE_URL"])
@@ -92,14 +106,6 @@ async def measured(stuck: int, runs: int) -> str:
         f"| {stuck:,} | {runs} | {rescued:,} | {seconds:.1f} | {rescued / max(seconds, 0.001):,.0f} | {whole:.1f} "
         f"| {peak:.0f} |"
     )
-
-
-def _opened(folder: str) -> Path:
-    """Return a data directory in a folder that the database's own user can pass through."""
-    Path(folder).chmod(0o711)
-    data_dir = Path(folder, "data")
-    data_dir.mkdir(mode=0o711)
-    return data_dir
 
 
 async def one_run(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -75,6 +75,8 @@ class RecoverRun:
                 outbox_days=settings.outbox_keep_days,
                 ledger_days=settings.ledger_keep_days,
                 deleted_days=settings.deleted_keep_days,
+                letters_days=settings.letters_keep_days,
+                replays_days=settings.replays_keep_days,
             )
             self._hourly["prune"] = (partial(prune.prune, pruning, keep=keep), settings.prune_every_seconds)
         self._duties: dict[str, Duty] = {

@@ -34,6 +34,10 @@ class RecoverSettings(OwnerSettings, DeliverySettings):
     deleted_keep_days: int = Field(
         30, ge=1, description="How long a document and its jobs are kept after its object is gone"
     )
+    letters_keep_days: int = Field(
+        90, ge=1, description="How long dead letters are kept after they were resolved or discarded"
+    )
+    replays_keep_days: int = Field(30, ge=1, description="How long batches of replays are kept after their end")
     on_failed_overwrite: Literal["withdraw", "keep"] = Field(
         "withdraw", description="Whether the old version stays searchable when the new one cannot be indexed"
     )

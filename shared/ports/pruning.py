@@ -33,6 +33,14 @@ class PruningStore(Protocol):
         """Remove the summaries of runs that began so long ago."""
         ...
 
+    async def prune_letters(self, *, keep_days: int, limit: int) -> int:
+        """Remove dead letters that were resolved or discarded so long ago; never one that is open or being replayed."""
+        ...
+
+    async def prune_replays(self, *, keep_days: int, limit: int) -> int:
+        """Remove batches of replays that ended so long ago and wait for no outcome."""
+        ...
+
     async def prune_documents(self, *, keep_days: int, limit: int) -> int:
         """Remove documents whose object went so long ago, with their jobs; their open dead letters are discarded.
 

@@ -1,4 +1,4 @@
-"""What nobody needs any more, once an hour: told outbox rows, old ledgers and runs, unused vectors, gone documents."""
+"""What nobody needs any more, once an hour: told rows, old ledgers, runs, letters and replays, vectors, gone files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ BATCH = 1000
 DOCUMENTS_AT_ONCE = 50
 """Each takes its jobs and their ledgers along."""
 
+BATCHES_AT_ONCE = 5
+"""Each takes the replays of all its letters along, which may be very many."""
+
 RUNS_KEEP_DAYS = 30
 VECTORS_KEEP_HOURS = 24
 """A file that is overwritten or put back within a day finds its vectors."""
@@ -32,16 +35,20 @@ class Keep:
     outbox_days: int
     ledger_days: int
     deleted_days: int
+    letters_days: int
+    replays_days: int
 
 
 async def prune(store: PruningStore, budget: Budget, cursor: Cursor, *, keep: Keep) -> Counter[str]:
     """Remove what is old in batches until nothing is left or the budget is spent; then `unfinished` is counted."""
-    counts: Counter[str] = Counter(outbox=0, ledger=0, runs=0, documents=0, vectors=0)
+    counts: Counter[str] = Counter(outbox=0, ledger=0, runs=0, documents=0, letters=0, replays=0, vectors=0)
     by_age: dict[str, tuple[Callable[..., Awaitable[int]], int]] = {
         "outbox": (partial(store.prune_outbox, keep_days=keep.outbox_days), BATCH),
         "documents": (partial(store.prune_documents, keep_days=keep.deleted_days), DOCUMENTS_AT_ONCE),
         "ledger": (partial(store.prune_ledger, keep_days=keep.ledger_days), BATCH),
         "runs": (partial(store.prune_runs, keep_days=RUNS_KEEP_DAYS), BATCH),
+        "replays": (partial(store.prune_replays, keep_days=keep.replays_days), BATCHES_AT_ONCE),
+        "letters": (partial(store.prune_letters, keep_days=keep.letters_days), BATCH),
     }
     for what, (remove, size) in by_age.items():
         while not budget.spent:

@@ -21,6 +21,22 @@ delete from recover_runs where id = any (array(
   where started_at < headrace_now() - make_interval(days => :keep_days)
   order by started_at limit :limit for update skip locked))
 
+-- name: prune_letters
+-- Dead letters that ended long ago, with the replays they had; one that is open or on its way never goes.
+delete from dead_letters where id = any (array(
+  select id from dead_letters
+  where state in ('resolved', 'discarded')
+    and resolved_at < headrace_now() - make_interval(days => :keep_days)
+  order by resolved_at limit :limit for update skip locked))
+
+-- name: prune_replays
+-- Batches that ended long ago, with what became of their letters, unless an outcome is still waited for.
+delete from replay_batches where id = any (array(
+  select id from replay_batches b
+  where state in ('done', 'stopped') and ended_at < headrace_now() - make_interval(days => :keep_days)
+    and not exists (select from replays r where r.batch_id = b.id and r.state in ('staged', 'sent'))
+  order by ended_at limit :limit for update skip locked))
+
 -- name: page_vectors
 -- A page of vectors in the order of their key, and which of them nobody seems to need any more.
 select page.space_id, page.organization_id, page.text_hash,

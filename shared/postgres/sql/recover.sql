@@ -91,9 +91,11 @@ order by started_at desc limit 1
 -- A lane's pending and due jobs, counted up to a cap: entries of one index, however long the queue is. What waits for
 -- its time is parked; of those that became due since, few are not woken yet.
 select count(*) as pending,
-  count(*) filter (where not parked) + (select count(*) from (
-    select from document_processing_jobs
-    where status = 'pending' and parked and next_attempt_at <= headrace_now() and lane = :lane limit :cap) woken) as due
+  count(*) filter (where not parked) + (select count(*) filter (where lane = :lane) from (
+    -- Without the lane, which would lead Postgres to another index, and from there to every row that is parked.
+    select lane from document_processing_jobs
+    where status = 'pending' and parked and next_attempt_at <= headrace_now()
+    order by next_attempt_at limit :cap) woken) as due
 from (select parked from document_processing_jobs where status = 'pending' and lane = :lane limit :cap) counted
 
 -- name: estimate_pending

@@ -19,7 +19,7 @@ from shared.postgres.prune import PostgresPruningStore
 from tests.plugins.clock import ManualClock
 from tests.plugins.road import Road
 
-KEEP = Keep(outbox_days=7, ledger_days=90, deleted_days=30)
+KEEP = Keep(outbox_days=7, ledger_days=90, deleted_days=30, letters_days=60, replays_days=20)
 DAY = 86_400
 
 
@@ -231,7 +231,7 @@ async def test_a_spent_budget_stops_pruning(road: Road) -> None:
 async def test_a_run_prunes_at_most_once_an_hour(road: Road) -> None:
     """Pruning is a duty of the hour: the next run leaves it out."""
     recover = road.recover
-    keep = prune.Keep(outbox_days=7, ledger_days=90, deleted_days=30)
+    keep = prune.Keep(outbox_days=7, ledger_days=90, deleted_days=30, letters_days=60, replays_days=20)
 
     async def duty(budget: Budget, cursor: Cursor) -> object:
         return await prune.prune(PostgresPruningStore(road.database), budget, cursor, keep=keep)
@@ -241,3 +241,52 @@ async def test_a_run_prunes_at_most_once_an_hour(road: Road) -> None:
     assert "prune" not in (await recover())["duties"]
     await road.shift_clock(3601)
     assert "prune" in (await recover())["duties"]
+
+
+async def letters(road: Road, *states: str) -> None:
+    """Write a dead letter in each of these states, first seen long ago and ended now."""
+    for state in states:
+        await road.fetch(
+            "insert into dead_letters (id, identity, origin, state, code, message, first_seen_at, last_seen_at, "
+            "resolved_at) values (gen_random_uuid(), $1, 'message', $1, 'BOOM', 'boom', now() - interval '9 years', "
+            "now() - interval '9 years', case when $1 in ('resolved', 'discarded') then headrace_now() end)",
+            state,
+        )
+
+
+async def test_letters_that_ended_go_after_their_time_and_open_ones_never(road: Road) -> None:
+    """What was resolved or discarded goes after LETTERS_KEEP_DAYS; what waits for a person stays for years."""
+    await letters(road, "open", "replaying", "resolved", "discarded")
+    await road.shift_clock(60 * DAY - 60)
+    assert (await pruned(road))["letters"] == 0
+    await road.shift_clock(60 * DAY + 60)
+    assert (await pruned(road))["letters"] == 2
+    await road.shift_clock(3650 * DAY)
+    assert (await pruned(road))["letters"] == 0
+    left = await road.fetch("select state from dead_letters order by state")
+    assert [row["state"] for row in left] == ["open", "replaying"]
+
+
+async def test_batches_of_replays_go_after_their_time_but_for_those_that_wait(road: Road) -> None:
+    """Ended batches go with their replays after REPLAYS_KEEP_DAYS; one that runs, or waits for an outcome, stays."""
+    await letters(road, "replaying")
+    for batch_id, state in enumerate(("done", "stopped", "stopped", "running"), start=1):
+        await road.fetch(
+            "insert into replay_batches (id, state, requested_by, selection, rate_per_second, ended_at) "
+            "values (lpad($1::int::text, 32, '0')::uuid, $2, 'x', '{}', 1, case when $2 <> 'running' then now() end)",
+            batch_id,
+            state,
+        )
+        await road.fetch(
+            "insert into replays (batch_id, letter_id, state) "
+            "select lpad($1::int::text, 32, '0')::uuid, id, case $1::int when 3 then 'sent' else 'failed' end "
+            "from dead_letters",
+            batch_id,
+        )
+    await road.shift_clock(20 * DAY - 60)
+    assert (await pruned(road))["replays"] == 0
+    await road.shift_clock(20 * DAY + 60)
+    assert (await pruned(road))["replays"] == 2
+    left = await road.fetch("select right(id::text, 1) as id from replay_batches order by 1")
+    assert [row["id"] for row in left] == ["3", "4"]
+    assert await road.value("select count(*) from replays") == 2
