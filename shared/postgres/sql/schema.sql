@@ -582,6 +582,7 @@ grant insert (data) on outbox to headrace_recover, headrace_api;
 grant update (published_at) on outbox to headrace_ingest, headrace_process, headrace_recover;
 
 grant select on dead_letters to headrace_recover, headrace_api;
+grant delete on dead_letters to headrace_recover;
 grant select (id, identity, origin, state, organization_id, job_id, code, message, stage, failures, deliveries,
   last_published_at) on dead_letters to headrace_ingest, headrace_process;
 grant insert (id, identity, origin, organization_id, job_id, code, message, stage) on dead_letters to headrace_ingest,
@@ -600,6 +601,7 @@ grant insert (code, stage, note) on dead_letter_groups to headrace_api;
 grant update (note, updated_at) on dead_letter_groups to headrace_api;
 
 grant select on replay_batches to headrace_recover, headrace_api;
+grant delete on replay_batches to headrace_recover;
 grant insert (id, requested_by, selection, max_letters, rate_per_second, canary, force) on replay_batches to
   headrace_recover, headrace_api;
 grant insert (automatic) on replay_batches to headrace_recover;

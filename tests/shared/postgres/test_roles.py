@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import pytest
 
 from shared.postgres import queries
+from tests.plugins.logins import SERVICES, logins
 from tests.plugins.postgres import PostgresServer
 from tests.shared.postgres.role_queries import FILES, QUERIES, sql_of
-
-SERVICES = ("headrace_ingest", "headrace_process", "headrace_recover", "headrace_api")
 
 # Select, insert, update, delete: a capital for whole rows, a small letter for named columns only.
 GRANTS: dict[str, dict[str, str]] = {
@@ -42,8 +40,8 @@ GRANTS: dict[str, dict[str, str]] = {
         "document_processing_jobs": "SiuD",
         "job_events": "SuD",
         "outbox": "SiuD",
-        "dead_letters": "Siu",
-        "replay_batches": "Siu",
+        "dead_letters": "SiuD",
+        "replay_batches": "SiuD",
         "replays": "siu",
         "recover_runs": "siuD",
         "chunks": "suD",
@@ -151,26 +149,6 @@ FOR_NOBODY = [
     "set role headrace",
     "create role mine",
 ]
-
-
-@contextmanager
-def logins(server: PostgresServer, roles: tuple[str, ...] = SERVICES) -> Iterator[dict[str, str]]:
-    """Make a login user for each role, a member of only that one; gives their names."""
-    made = {role: f"login_{uuid.uuid4().hex[:12]}" for role in roles}
-
-    async def run(statement: str) -> None:
-        connection = await asyncpg.connect(server.dsn("postgres"))
-        try:
-            for role, login in made.items():
-                await connection.execute(statement.format(role=role, login=login))
-        finally:
-            await connection.close()
-
-    server.run(run('create role "{login}" login in role {role}'))
-    try:
-        yield made
-    finally:
-        server.run(run('drop role "{login}"'))
 
 
 @pytest.fixture(scope="module")
