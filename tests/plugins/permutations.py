@@ -1,16 +1,19 @@
-"""Random sequences of what may happen to a bucket, its messages and its processes, from seeds; failures are made short.
+"""What may happen to a bucket, its messages and its processes, as steps that can be taken in any order.
 
 The road's parts are real but for bucket, broker and model. Messages wait in a list until the sequence delivers, doubles
 or loses them, in any order. A process that handles one may run through, die, lose its connection or stand still at
 any of its points, while everything else goes on; one that stands still may outlive its lease. After each step nothing
 may be mixed; at the end all messages are lost, and recover runs must make index and bucket equal.
+
+Two drivers take these steps. `seeds.py` draws them from seeds with weights of ours: cheap, deep, and one number says
+which sequence it was, so it is for the bulk. `machine.py` lets hypothesis draw them, which tries what nobody gave a
+weight to and shortens what fails far better.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import random
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -42,21 +45,22 @@ ERRORS: tuple[Callable[[], Exception], ...] = (
     AuthenticationError,
     UnprocessableContent,
 )
-STEPS = 25
 FAULTS = (Fault.DIES, Fault.DIES, Fault.STANDS_STILL, Fault.STANDS_STILL, Fault.FAILS, Fault.CUT)
 
 CONTENTS = (("one",), ("two",), ("one", "three"), ("three", "one"), ("one", "two", "three", "four", "five"), ())
 """Some of the same length, some with the same lines, and one that nothing can be made of."""
 
-Step = tuple[str, dict[str, Any]]
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 @dataclass
 class Standing:
     """A process that stands still, and what it was told to do."""
 
+    what: str
     task: asyncio.Task[Outcome]
     faults: Faults
+    overtaken: bool = False
 
 
 class Permutations:
@@ -69,7 +73,7 @@ class Permutations:
     def __init__(
         self,
         road: Road,
-        run: Callable[[Coroutine[Any, Any, Any]], Any],
+        run: Run,
         *,
         versioned: bool,
         ascending: bool,
@@ -84,6 +88,9 @@ class Permutations:
         self.standing: list[Standing] = []
         self.broken = 0  # how often a paid batch may have been lost, and is paid again
         self.overlaps = 0
+        self.heard = False  # whether there may be a job
+        self.seen: Counter[str] = Counter()
+        """What steps came to: a sequence that mostly has nothing to act upon shows nothing."""
         self.road.bucket._generations = itertools.count(1) if ascending else itertools.count(10**9, -7)
         self.run(verdict.wipe(self.road))
 
@@ -93,6 +100,7 @@ class Permutations:
         """Create or overwrite: often with lines that were there before, sometimes with the same bytes or with none."""
         content = "\n".join(f"{name}: {line}" for line in dict.fromkeys(lines)).encode()
         before = self.road.bucket.objects.get(name)
+        self.seen["write: new" if before is None else "write: overwrites"] += 1
         live = self.road.bucket.put(name, content, **({} if owner is None else {"organization_id": owner}))
         self.contents[name, live.generation] = content
         self.owners[name].add(owner or OWNERS[0])
@@ -104,21 +112,21 @@ class Permutations:
 
     def write_the_same_again(self, name: str) -> None:
         """Overwrite with the same bytes."""
-        if name in self.road.bucket.objects:
+        if self._is_live(name, "write the same again"):
             live, content = self.road.bucket.objects[name]
             lines = [line.split(": ")[1] for line in content.decode().splitlines()]
             self.write(name, lines, live.metadata.get("organization-id"))
 
     def delete(self, name: str) -> None:
         """Delete the live generation."""
-        if name in self.road.bucket.objects:
+        if self._is_live(name, "delete"):
             live, _ = self.road.bucket.objects[name]
             self.road.bucket.remove(name)
             self._notify(name, "OBJECT_ARCHIVE" if self.versioned else "OBJECT_DELETE", live.generation)
 
     def describe(self, name: str, owner: str, note: str) -> None:
         """Change metadata, and sometimes the owner with them."""
-        if name in self.road.bucket.objects:
+        if self._is_live(name, "describe"):
             live, _ = self.road.bucket.objects[name]
             self.road.bucket.describe(name, organization_id=owner, note=note)
             self.owners[name].add(owner)
@@ -128,27 +136,28 @@ class Permutations:
 
     def deliver(self, pick: int, keep: bool, fault: tuple[Fault, int] | None) -> None:
         """Deliver any notification, whatever came before it; perhaps not for the last time."""
-        if not self.notifications:
+        if not self._has(self.notifications, "deliver"):
             return
+        self.heard = True
         index = pick % len(self.notifications)
         told = self.notifications[index] if keep else self.notifications.pop(index)
-        self._process(lambda process: process.ingest(told), fault)
+        self._process("deliver", lambda process: process.ingest(told), fault)
 
     def lose(self, pick: int) -> None:
         """Lose a notification."""
-        if not self.notifications:
+        if not self._has(self.notifications, "lose"):
             return
         self.notifications.pop(pick % len(self.notifications))
 
     def ring(self, pick: int, keep: bool, fault: tuple[Fault, int] | None) -> None:
         """Deliver any bell, to a worker of its own."""
-        if not self._bells:
+        if not self._has(self.bells, "ring"):
             return
-        bell = self._bells[pick % len(self._bells)]
+        bell = self.bells[pick % len(self.bells)]
         if not keep:
             self.road.publisher.messages.remove(bell)
         told = delivery("work-interactive", bell.data, dict(bell.attributes))
-        self._process(lambda process: process.process(told), fault)
+        self._process("ring", lambda process: process.process(told), fault)
 
     def recover(self, fault: tuple[Fault, int] | None) -> None:
         """Make a recover run, perhaps one that goes wrong."""
@@ -159,7 +168,7 @@ class Permutations:
 
         # A run that finds the database away waits by the real clock, so only later points are cut.
         cut_at_once = fault is not None and fault[0] in {Fault.CUT, Fault.FAILS} and fault[1] < 6
-        self._process(run, None if cut_at_once else fault)
+        self._process("recover", run, None if cut_at_once else fault)
 
     def work_off(self) -> None:
         """Let everything that was told be heard, and every bell be answered, so that sequences get far."""
@@ -170,20 +179,32 @@ class Permutations:
             await verdict.work_off(self.road)
 
         self.run(work())
+        self.heard = True
         self.notifications.clear()
+        # In place: every process of the sequence publishes to this list.
+        self.road.publisher.messages[:] = [told for told in self.road.publisher.messages if told.topic != "work"]
         self.check_step()
 
     # What happens to processes, models and time.
 
     def go_on(self, pick: int, dies: bool) -> None:
         """Let a process that stood still go on, or die."""
-        if not self.standing:
+        if not self._has(self.standing, "go on"):
             return
         self.run(self._release(self.standing.pop(pick % len(self.standing)), dies=dies))
 
+    def overtake(self) -> None:
+        """Let those that stand still outlive their leases, and others do their work."""
+        if self._has(self.standing, "overtake"):
+            for standing in self.standing:
+                standing.overtaken = True
+            self.wait(400)
+            self.recover(None)
+            self.work_off()
+
     def break_the_model(self, pick: int) -> None:
         """Let the next call of the model fail."""
-        if len(self.road.embedder.errors) < 3:
+        if self._has(range(3 - len(self.road.embedder.errors)), "break the model"):
             self.road.embedder.errors.append(ERRORS[pick % len(ERRORS)]())
 
     def wait(self, seconds: float) -> None:
@@ -195,13 +216,13 @@ class Permutations:
 
         async def ask() -> None:
             jobs = await self.road.fetch("select id from document_processing_jobs order by created_at, id")
-            if jobs:
+            if self._has(jobs, "decide by hand"):
                 act = self.road.directory.retry if retry else self.road.directory.cancel
                 try:
                     await act(jobs[pick % len(jobs)]["id"], Scope())
                     self.broken += 1  # what was paid for and not yet stored is paid again
-                except HeadraceError:
-                    pass
+                except HeadraceError as error:
+                    self.seen[f"decide by hand: {error.code}"] += 1
 
         self.run(ask())
         self.check_step()
@@ -227,20 +248,50 @@ class Permutations:
 
     # How.
 
+    def can(self, name: str) -> bool:
+        """Say whether a step has something to act upon."""
+        match name:
+            case "deliver" | "lose":
+                return bool(self.notifications)
+            case "ring":
+                return bool(self.bells)
+            case "go_on":
+                return bool(self.standing)
+            case "overtake":
+                return any(not standing.overtaken for standing in self.standing)
+            case "write_the_same_again" | "delete" | "describe":
+                return bool(self.road.bucket.objects)
+            case "break_the_model":
+                return len(self.road.embedder.errors) < 3
+            case "work_off":
+                return bool(self.notifications or self.bells)
+            case "decide_by_hand":
+                return self.heard
+            case "recover" | "wait":
+                return bool(self.contents)
+        return True
+
+    def _has(self, found: Sequence[Any], what: str) -> bool:
+        self.seen[what if found else f"{what}: nothing to act upon"] += 1
+        return bool(found)
+
+    def _is_live(self, name: str, what: str) -> bool:
+        return self._has([name] if name in self.road.bucket.objects else [], what)
+
     @property
-    def _bells(self) -> list[Any]:
+    def bells(self) -> list[Any]:
         return [message for message in self.road.publisher.messages if message.topic == "work"]
 
     def _notify(self, name: str, event: str, generation: int, **said: str) -> None:
         attributes = {"bucketId": BUCKET, "objectId": name, "eventType": event, "objectGeneration": str(generation)}
         self.notifications.append(delivery("uploads-ingest", b"{}", attributes | said))
 
-    def _process(self, act: Callable[[Road], Awaitable[Outcome]], fault: tuple[Fault, int] | None) -> None:
-        self.run(self._process_until_it_ends_or_stands(act, fault))
+    def _process(self, what: str, act: Callable[[Road], Awaitable[Outcome]], fault: tuple[Fault, int] | None) -> None:
+        self.run(self._process_until_it_ends_or_stands(what, act, fault))
         self.check_step()
 
     async def _process_until_it_ends_or_stands(
-        self, act: Callable[[Road], Awaitable[Outcome]], fault: tuple[Fault, int] | None
+        self, what: str, act: Callable[[Road], Awaitable[Outcome]], fault: tuple[Fault, int] | None
     ) -> None:
         kind, at = fault or (Fault.DIES, None)
         process, wrong = faulty_road(self.road, at=at, fault=kind)
@@ -250,9 +301,9 @@ class Permutations:
         await asyncio.wait({task, stands}, return_when=asyncio.FIRST_COMPLETED)
         stands.cancel()
         if task.done():
-            await self._ended(Standing(task, wrong))
+            await self._ended(Standing(what, task, wrong))
         else:
-            self.standing.append(Standing(task, wrong))
+            self.standing.append(Standing(what, task, wrong))
 
     async def _release(self, standing: Standing, *, dies: bool) -> None:
         if dies:
@@ -263,11 +314,15 @@ class Permutations:
         await self._ended(standing)
 
     async def _ended(self, ended: Standing) -> None:
+        if ended.faults.at is not None:
+            self.seen[f"fault: {ended.faults.fault if ended.faults.fired else 'not reached'}"] += 1
         try:
             outcome = await ended.task
-        except (Died, HeadraceError):
+        except (Died, HeadraceError) as error:
+            self.seen[f"{ended.what}: {'dead' if isinstance(error, Died) else error.code}"] += 1
             self.broken += 1
             return
+        self.seen[f"{ended.what}: {outcome.name}"] += 1
         self.broken += ended.faults.fired is not None or outcome.name in {"lease_lost", "superseded"}
 
     async def _end(self) -> None:
@@ -279,87 +334,3 @@ class Permutations:
         await verdict.all_is_well(self.road, self.contents)
         paid = verdict.paid_again(self.road, {name: len(owners) for name, owners in self.owners.items()})
         assert paid <= BATCH * self.broken + len(LINES) * self.overlaps, (paid, Counter(self.road.embedder.texts))
-
-
-WEIGHTS = {
-    "write": 7,
-    "write_the_same_again": 1,
-    "delete": 1,
-    "describe": 2,
-    "deliver": 7,
-    "lose": 1,
-    "ring": 7,
-    "work_off": 2,
-    "recover": 2,
-    "go_on": 3,
-    "break_the_model": 1,
-    "wait": 2,
-    "decide_by_hand": 1,
-}
-
-
-def steps(chance: random.Random) -> list[Step]:
-    """Return the steps of one sequence."""
-    made = chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=chance.randint(STEPS // 2, STEPS))
-    return [(name, _arguments(name, chance)) for name in made]
-
-
-def _arguments(name: str, chance: random.Random) -> dict[str, Any]:
-    fault = (chance.choice(FAULTS), chance.randint(0, 40)) if chance.random() < 0.5 else None
-    pick = chance.randrange(1 << 16)
-    match name:
-        case "write":
-            owner = chance.choice((None, None, None, *OWNERS))
-            return {"name": chance.choice(NAMES), "lines": chance.choice(CONTENTS), "owner": owner}
-        case "write_the_same_again" | "delete":
-            return {"name": chance.choice(NAMES)}
-        case "describe":
-            return {"name": chance.choice(NAMES), "owner": chance.choice(OWNERS), "note": chance.choice("xy")}
-        case "deliver" | "ring":
-            return {"pick": pick, "keep": chance.random() < 0.3, "fault": fault}
-        case "recover":
-            return {"fault": fault}
-        case "go_on":
-            return {"pick": pick, "dies": chance.random() < 0.3}
-        case "lose" | "break_the_model":
-            return {"pick": pick}
-        case "wait":
-            return {"seconds": chance.choice((10.0, 65.0, 400.0, 4000.0))}
-        case "decide_by_hand":
-            return {"pick": pick, "retry": chance.random() < 0.5}
-    return {}
-
-
-def failure_of(
-    road: Road, run: Callable[[Coroutine[Any, Any, Any]], Any], seed: int, taken: Sequence[Step]
-) -> Exception | None:
-    """Run a sequence; return what is wrong with it."""
-    sequence = Permutations(road, run, versioned=seed % 2 == 0, ascending=seed % 4 < 2, once_more=seed % 5 == 0)
-    try:
-        for name, arguments in taken:
-            getattr(sequence, name)(**arguments)
-        sequence.end()
-    except Exception as error:
-        sequence.abandon()
-        return error
-    return None
-
-
-def run_sequences(road: Road, run: Callable[[Coroutine[Any, Any, Any]], Any], count: int, *, first_seed: int) -> int:
-    """Run so many sequences; return how many ran.
-
-    Raises:
-        AssertionError: one failed; the message has its seed and the fewest of its steps that fail too.
-    """
-    for seed in range(first_seed, first_seed + count):
-        taken = steps(random.Random(seed))
-        error = failure_of(road, run, seed, taken)
-        if error is None:
-            continue
-        for index in reversed(range(len(taken))):
-            fewer = taken[:index] + taken[index + 1 :]
-            if (still := failure_of(road, run, seed, fewer)) is not None:
-                taken, error = fewer, still
-        shown = "\n".join(f"  {name} {arguments}" for name, arguments in taken)
-        raise AssertionError(f"seed {seed}: {error!r}\n{shown}") from error
-    return count
