@@ -47,3 +47,8 @@ output "connections_needed" {
   description = "Connections that all pools together may open; database_max_connections is at least that."
   value       = local.connections_needed
 }
+
+output "push_endpoints" {
+  description = "Where subscriptions are pushed to."
+  value       = module.messaging.push_endpoints
+}

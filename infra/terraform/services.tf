@@ -4,7 +4,7 @@ locals {
   region_of_models = coalesce(var.model_region, var.region)
   images           = coalesce(var.image_repository, module.registry.path)
 
-  # 10 s less than what Pub/Sub waits for, and what Cloud Run lets a push take: shared/runtime/push.py.
+  # What Pub/Sub waits for at most, and Cloud Run lets a push take; services answer 10 s earlier.
   push_seconds = 600
 
   # The product's own bound on a run, and the longer one of whoever waits for its answer.
@@ -220,7 +220,7 @@ module "recover" {
   concurrency     = 8
   timeout_seconds = local.recover_seconds
   invokers        = { push = module.identity.members.push, scheduler = module.identity.members.scheduler }
-  env             = merge(local.recover_env, local.platform_verifies)
+  env             = merge(local.recover_env, local.platform_verifies, { RECOVER_CALLERS = jsonencode([module.identity.emails.scheduler]) })
   kms_key         = local.kms_key
 }
 
@@ -259,13 +259,12 @@ module "migrate" {
   kms_key         = local.kms_key
 
   env = {
-    DATABASE_URL      = module.database.urls.migrate
-    DATABASE_IAM_AUTH = "true"
+    DATABASE_URL        = module.database.urls.migrate
+    DATABASE_IAM_AUTH   = "true"
+    DATABASE_OWNER_ROLE = module.database.owner_role
     DATABASE_ROLE_MEMBERS = jsonencode({
       for name in ["api", "ingest", "process", "recover"] : "headrace_${name}" => [module.database.users[name]]
     })
-    LOG_LEVEL  = var.log_level
-    LOG_FORMAT = "json"
   }
 }
 

@@ -75,6 +75,9 @@ resource "google_sql_database" "this" {
 }
 
 locals {
+  # It may create roles and extensions; its members may not, before they become it.
+  owner_role = "cloudsqlsuperuser"
+
   # What Cloud SQL calls a service account.
   users = { for name, email in var.users : name => trimsuffix(email, ".gserviceaccount.com") }
 }
@@ -86,8 +89,8 @@ resource "google_sql_user" "this" {
   name     = each.value
   type     = "CLOUD_IAM_SERVICE_ACCOUNT"
 
-  # Only who migrates owns anything; the migrations grant the others what each needs.
-  database_roles = each.key == var.owner ? ["cloudsqlsuperuser"] : null
+  # Who migrates becomes the owner of everything; the migrations grant the others what each needs.
+  database_roles = each.key == var.owner ? [local.owner_role] : null
 
   # Postgres refuses to drop a user that owns or was granted something.
   deletion_policy = "ABANDON"

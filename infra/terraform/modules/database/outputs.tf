@@ -15,3 +15,13 @@ output "urls" {
     name => "postgresql://${urlencode(user)}@${google_sql_database_instance.this.private_ip_address}:5432/${google_sql_database.this.name}?sslmode=require"
   }
 }
+
+output "encrypted_with" {
+  description = "The key that the disk is encrypted with."
+  value       = google_sql_database_instance.this.encryption_key_name
+}
+
+output "owner_role" {
+  description = "The role that owns what is in the database."
+  value       = local.owner_role
+}

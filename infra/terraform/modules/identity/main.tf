@@ -13,6 +13,7 @@ locals {
   # Spelt out, not read back: so a plan shows who gets what.
   emails  = { for name, account in google_service_account.this : name => "${account.account_id}@${var.project_id}.iam.gserviceaccount.com" }
   members = { for name, email in local.emails : name => "serviceAccount:${email}" }
+  ids     = { for name, email in local.emails : name => "projects/${var.project_id}/serviceAccounts/${email}" }
 }
 
 resource "google_project_iam_member" "this" {
@@ -27,14 +28,14 @@ resource "google_project_iam_member" "this" {
 # Signing an upload's address is done in the account's own name.
 resource "google_service_account_iam_member" "signs" {
   for_each           = var.signers
-  service_account_id = google_service_account.this[each.value].name
+  service_account_id = local.ids[each.value]
   role               = "roles/iam.serviceAccountTokenCreator"
   member             = local.members[each.value]
 }
 
 # Pub/Sub proves itself to services that it pushes to with tokens of this account, and may do nothing else in its name.
 resource "google_service_account_iam_member" "pushes" {
-  service_account_id = google_service_account.this[var.push_account].name
+  service_account_id = local.ids[var.push_account]
   role               = "roles/iam.serviceAccountOpenIdTokenCreator"
   member             = var.pubsub_agent
 }

@@ -28,11 +28,16 @@ resource "google_pubsub_topic" "this" {
   deletion_policy = local.deletion_policy
 }
 
+locals {
+  # Spelt out, not read back: so a plan shows what hangs on what.
+  topic_ids = { for name, topic in google_pubsub_topic.this : name => "projects/${var.project_id}/topics/${topic.name}" }
+}
+
 resource "google_pubsub_subscription" "this" {
   for_each                   = local.subscriptions
   project                    = var.project_id
   name                       = "${var.prefix}${each.key}"
-  topic                      = google_pubsub_topic.this[each.value.topic].id
+  topic                      = local.topic_ids[each.value.topic]
   ack_deadline_seconds       = contains(keys(var.push), each.key) ? var.push[each.key].ack_deadline_seconds : each.value.ack_deadline
   message_retention_duration = "${each.value.retention}s"
   enable_message_ordering    = each.value.ordering
@@ -52,7 +57,7 @@ resource "google_pubsub_subscription" "this" {
   dynamic "dead_letter_policy" {
     for_each = each.value.attempts > 0 ? [each.value.attempts] : []
     content {
-      dead_letter_topic     = google_pubsub_topic.this["dead-letters"].id
+      dead_letter_topic     = local.topic_ids["dead-letters"]
       max_delivery_attempts = dead_letter_policy.value
     }
   }

@@ -35,7 +35,7 @@ resource "google_artifact_registry_repository_iam_member" "writes" {
   for_each   = var.writers
   project    = var.project_id
   location   = google_artifact_registry_repository.this.location
-  repository = google_artifact_registry_repository.this.name
+  repository = google_artifact_registry_repository.this.repository_id
   role       = "roles/artifactregistry.writer"
   member     = each.value
 }
