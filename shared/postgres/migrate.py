@@ -40,6 +40,10 @@ EXIT_FAILED, EXIT_CONFIGURATION, EXIT_AGAIN = 1, 2, 75
 _LOCK = "hashtext('headrace_migrate')"
 _TURN_SECONDS = 600.0
 _POLL_SECONDS = 0.2
+_OWNER_OF_CLOUD_SQL = """select super.rolname from pg_roles me, pg_roles super
+    where me.rolname = current_user and not me.rolcreaterole
+    and super.rolname = 'cloudsqlsuperuser' and super.rolcreaterole and pg_has_role(me.oid, super.oid, 'set')"""
+"""The right to make roles is not inherited, and users that log in to Cloud SQL with tokens cannot be given it."""
 _CONCURRENTLY = re.compile(r"create (?:unique )?index concurrently if not exists (\w+) on ", re.IGNORECASE)
 
 if TYPE_CHECKING:
@@ -64,7 +68,8 @@ async def migrate(
     Args:
         dsn: of the user who owns the schema.
         password: asked once, instead of one in the `dsn`.
-        owner_role: a role that this user becomes first, if the schema is to belong to that one.
+        owner_role: a role that this user becomes first, if the schema is to belong to that one; without one, a user who
+            may not make roles becomes Cloud SQL's `cloudsqlsuperuser`, if it is a member.
         members: database users who are to be members of the services' roles, by role. Nobody is removed from one.
         only: which files to apply, by name.
         told: what was done, line by line.
@@ -128,6 +133,8 @@ async def _connected(
         try:
             if await connection.fetchval("select current_setting('server_version_num')::int") < MINIMUM_SERVER_VERSION:
                 raise ConfigurationError("Postgres is too old; version 16 or newer is needed.")
+            if owner_role is None:
+                owner_role = await connection.fetchval(_OWNER_OF_CLOUD_SQL)
             if owner_role is not None:
                 await connection.execute("select set_config('role', $1, false)", owner_role)
             yield connection

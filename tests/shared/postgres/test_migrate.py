@@ -147,6 +147,29 @@ async def test_user_without_rights_is_told_so(
         assert await connection.fetchval("select tableowner from pg_tables where tablename = 'chunks'") == "headrace"
 
 
+async def test_user_of_cloud_sql_becomes_its_owner(
+    postgres_server: PostgresServer, migrated_template: str, database_names: list[str], user: str
+) -> None:
+    """A user who may not make roles becomes `cloudsqlsuperuser`, if it is a member, without being told to."""
+    name = database_names[0]
+    async with connected(postgres_server.server.dsn(name, "postgres")) as superuser:
+        await superuser.execute("create role cloudsqlsuperuser createrole")
+        try:
+            await superuser.execute(
+                f"""alter database "{name}" owner to cloudsqlsuperuser; grant cloudsqlsuperuser to "{user}";
+                grant headrace_service, headrace_tenant, headrace_api to cloudsqlsuperuser with admin option"""
+            )
+            dsn = postgres_server.server.dsn(name, user.replace("@", "%40"))
+            assert await migrate(dsn, members={"headrace_api": [user]}) == migration.migrations()
+            owner = await superuser.fetchval("select tableowner from pg_tables where tablename = 'chunks'")
+            assert owner == "cloudsqlsuperuser"
+        finally:
+            await superuser.execute(
+                f"""drop owned by cloudsqlsuperuser cascade; alter database "{name}" owner to headrace;
+                drop role cloudsqlsuperuser"""
+            )
+
+
 async def test_who_waits_too_long_for_a_turn_gives_up(database_url: str) -> None:
     """While another run holds the lock, nothing is applied, and the error says to run it again."""
     async with connected(database_url) as other:
