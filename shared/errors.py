@@ -29,6 +29,9 @@ class HeadraceError(Exception):
 
     code: str = "INTERNAL"
 
+    calls: int | None = None
+    """How many calls of a model had been made when it was raised; set by the adapters that count them."""
+
     def __init__(self, message: str | None = None, *, code: str | None = None) -> None:
         """Take a sentence for people; without one, the class's own first line is used."""
         self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]

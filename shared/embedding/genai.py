@@ -162,19 +162,23 @@ class GeminiEmbedder:
         if not texts:
             return Embeddings(vectors=[], tokens=0, calls=0)
         calls = 0
-        async with self._slots:
-            while True:
-                await self._take_turn()
-                calls += 1
-                try:
-                    vectors, tokens = await self._request(texts, purpose)
-                except RateLimitError as error:
-                    await self._hold_everybody_back(error, calls)
-                except RetryableError as error:
-                    await self._wait_or_raise(error, calls)
-                else:
-                    counted = sum(map(self.count_tokens, texts)) if tokens is None else tokens
-                    return Embeddings(vectors=vectors, tokens=counted, calls=calls)
+        try:
+            async with self._slots:
+                while True:
+                    await self._take_turn()
+                    calls += 1
+                    try:
+                        vectors, tokens = await self._request(texts, purpose)
+                    except RateLimitError as error:
+                        await self._hold_everybody_back(error, calls)
+                    except RetryableError as error:
+                        await self._wait_or_raise(error, calls)
+                    else:
+                        counted = sum(map(self.count_tokens, texts)) if tokens is None else tokens
+                        return Embeddings(vectors=vectors, tokens=counted, calls=calls)
+        except HeadraceError as error:
+            error.calls = calls
+            raise
 
     async def _take_turn(self) -> None:
         """Return when a request may be made. One of this process asks at a time; the others stand behind it."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from shared.clock import Clock
-from shared.errors import code_of
+from shared.errors import HeadraceError, code_of
 from shared.model.space import EmbeddingSpace
 from shared.ports.models import Embedder, Embeddings, Purpose
 from shared.telemetry.instruments import MODEL_CALLS, MODEL_COST, MODEL_RETRIES, MODEL_SECONDS, MODEL_TOKENS
@@ -53,13 +53,16 @@ class MeteredEmbedder:
             calls, outcome = made.calls, "ok"
         except Exception as error:
             outcome = code_of(error)
+            if isinstance(error, HeadraceError) and error.calls is not None:
+                calls = error.calls  # none, where the caller's turn was refused
             _log.warning("model.call_failed", model=model, purpose=purpose, error_code=outcome)
             raise
         finally:
-            self._metrics.add(MODEL_CALLS, calls, model=model, purpose=purpose, outcome=outcome)
-            self._metrics.record(MODEL_SECONDS, self._clock.monotonic() - started, model=model, purpose=purpose)
+            if calls:
+                self._metrics.add(MODEL_CALLS, calls, model=model, purpose=purpose, outcome=outcome)
+                self._metrics.record(MODEL_SECONDS, self._clock.monotonic() - started, model=model, purpose=purpose)
+                self._metrics.add(MODEL_RETRIES, calls - 1, model=model)
         cost_micros = round(made.tokens * self._price)
-        self._metrics.add(MODEL_RETRIES, max(calls - 1, 0), model=model)
         self._metrics.add(MODEL_TOKENS, made.tokens, model=model, kind="spent")
         self._metrics.add(MODEL_COST, cost_micros, model=model)
         _log.info(
