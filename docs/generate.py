@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from annotated_types import BaseMetadata, Ge, Gt, Le, Lt, MaxLen, MinLen
-from pydantic import AliasChoices, SecretStr
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from services.api.settings import ApiSettings
@@ -25,14 +25,8 @@ from services.recover.settings import RecoverSettings
 from shared import codes
 from shared.events.catalogue import CATALOGUE, DeadLettered, Event, StageChanged, WorkBell
 from shared.pubsub.topics import DEAD_LETTERS, PREFIX, REPLAY, STAGES, SUBSCRIPTIONS, TOPICS, UPLOADS, WORK
-from shared.settings import (
-    CommonSettings,
-    DatabaseSettings,
-    DeliverySettings,
-    MigrateSettings,
-    ModelSettings,
-    OwnerSettings,
-)
+from shared.settings import CommonSettings, DatabaseSettings, MigrateSettings
+from shared.settings import variables as variables_of
 from shared.telemetry import instruments
 
 FOLDER = Path(__file__).parent
@@ -44,13 +38,10 @@ SERVICES: dict[str, type[CommonSettings]] = {
     "recover": RecoverSettings,
     "api": ApiSettings,
 }
-GROUPS: tuple[tuple[str, type[DatabaseSettings]], ...] = (
-    ("Every process", DatabaseSettings),
-    ("Every service", CommonSettings),
-    ("Services that call models", ModelSettings),
-    ("Services that decide about objects", OwnerSettings),
-    ("Services that take messages", DeliverySettings),
-)
+PROCESSES: dict[str, type[DatabaseSettings]] = {
+    **{f"The {name} service": settings for name, settings in SERVICES.items()},
+    "Migrations: `python -m shared.postgres.migrate`": MigrateSettings,
+}
 
 SAID_ON: dict[type[Event], tuple[str, str]] = {
     WorkBell: (WORK, "`lane`, for the filters of the two subscriptions"),
@@ -77,13 +68,13 @@ def configuration() -> str:
         "embedded Postgres. Two variables belong to the command line: `HEADRACE_DATA` (the data directory, else",
         "`.headrace`) and `HEADRACE_PYTHON` (the Python that `.venv` is made with).\n",
     ]
-    for title, group in GROUPS:
-        users = [name for name, settings in SERVICES.items() if issubclass(settings, group)]
-        parts += [f"## {title}\n", *(() if len(users) == len(SERVICES) else (f"Read by {_and(users)}.\n",))]
-        parts += _settings_table(group)
-    for name, settings in SERVICES.items():
-        parts += [f"## The {name} service\n", *_settings_table(settings)]
-    parts += ["## Migrations: `python -m shared.postgres.migrate`\n", *_settings_table(MigrateSettings)]
+    parts += [
+        "One table for each process; **own** variables are read by that one alone. `BUCKET=` counts as not set. Lists",
+        "and objects are written as JSON. A variable that is nearly one of these, while that one is not set, is named",
+        "in the log (`settings.misspelt`) or in the message.\n",
+    ]
+    for name, settings in PROCESSES.items():
+        parts += [f"## {name}\n", *_settings_table(settings)]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -196,31 +187,31 @@ PAGES = {"configuration.md": configuration, "errors.md": errors, "events.md": ev
 
 
 def _settings_table(settings: type[DatabaseSettings]) -> Iterator[str]:
-    yield "| variable | default | allowed | |"
-    yield "|---|---|---|---|"
-    for name in settings.__annotations__:
-        if name in settings.model_fields:
-            field = settings.model_fields[name]
-            yield _row(_variables(name, field), _default(field), _allowed(field), field.description or "")
+    yield "| variable | type | default | required | secret | |"
+    yield "|---|---|---|---|---|---|"
+    for name, variables in sorted(variables_of(settings).items(), key=lambda entry: entry[1]):
+        field = settings.model_fields[name]
+        own = sum(name in kind.model_fields for kind in PROCESSES.values()) == 1
+        yield _row(
+            " or ".join(f"`{variable}`" for variable in variables),
+            _allowed(field),
+            _default(field),
+            "yes" if field.is_required() else "",
+            "yes" if _without_none(field.annotation) is SecretStr else "",
+            ("**own** " if own else "") + (field.description or ""),
+        )
     yield ""
-
-
-def _variables(name: str, field: FieldInfo) -> str:
-    if isinstance(field.validation_alias, AliasChoices):
-        names = [str(choice) for choice in field.validation_alias.choices if str(choice).isupper()]
-        return " or ".join(f"`{choice}`" for choice in names)
-    return f"`{name.upper()}`"
 
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
-        return "**required**"
+        return ""
     if field.default_factory is not None:
         return "made at the start"
     if field.default is None:
         return ""
     value = field.default
-    return f"`{json.dumps(list(value)) if isinstance(value, tuple) else value}`"
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 _KINDS: dict[Any, str] = {
@@ -236,7 +227,7 @@ _KINDS: dict[Any, str] = {
 def _allowed(field: FieldInfo) -> str:
     annotation = _without_none(field.annotation)
     if annotation is SecretStr:
-        return "secret"
+        return "text"
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(annotation))
     kind = _KINDS.get(get_origin(annotation) or annotation, str(annotation))

@@ -1,27 +1,50 @@
 """The environment, read once: the only module that looks at it.
 
 Each service's own settings extend `CommonSettings`. All problems are reported together, in one message that names the
-variables. Secrets are `SecretStr`: they do not appear in logs, errors or `repr`.
+variables. Secrets are `SecretStr`: they do not appear in logs, errors or `repr`. A variable that is set to nothing
+counts as not set, since that is what templates make of what they were not given.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
-from typing import Literal, Self, TypeVar
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigurationError
 
 S = TypeVar("S", bound="DatabaseSettings")
+T = TypeVar("T")
+
+_NEARLY = 0.9
+"""How alike a name must be to one of ours to count as misspelt: one wrong letter in ten."""
+
+
+def _parsed(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("Input should be valid JSON") from None
+
+
+Json = Annotated[T, NoDecode, BeforeValidator(_parsed)]
+"""Written as JSON. What does not parse is one problem among the others; left to itself, the library would end there."""
 
 
 class DatabaseSettings(BaseSettings):
     """What every process needs. Names are those that people know from the environment, in upper case."""
 
-    model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_file=None, extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
+    )
 
     database_url: SecretStr = Field(
         description="Postgres, as postgresql://user:password@host:port/name; an @ in the user's name is written %40"
@@ -30,6 +53,16 @@ class DatabaseSettings(BaseSettings):
         False, description="Log in to Cloud SQL with access tokens of this process's service account as passwords"
     )
 
+    def contradictions(self) -> Iterator[str]:
+        """Yield what is wrong between settings that are each right; extended by what has more of them."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if found := list(self.contradictions()):
+            raise ValueError("; ".join(found))
+        return self
+
 
 class MigrateSettings(DatabaseSettings):
     """What `python -m shared.postgres.migrate` needs besides."""
@@ -37,7 +70,7 @@ class MigrateSettings(DatabaseSettings):
     database_owner_role: str | None = Field(
         None, min_length=1, description="The role that is to own the schema, if the user is only a member of it"
     )
-    database_role_members: dict[str, list[str]] = Field(
+    database_role_members: Json[dict[str, list[str]]] = Field(
         {}, description="Who logs in as which service, as JSON: role to database users"
     )
 
@@ -84,24 +117,23 @@ class CommonSettings(DatabaseSettings):
     worker_name: str = Field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}", description="Lease owner")
 
     max_retry_attempts: int = Field(3, ge=0, le=10, description="How often a failed job is tried again")
-    retry_delays_seconds: tuple[int, ...] = Field(
+    retry_delays_seconds: Json[tuple[int, ...]] = Field(
         (0, 60, 300, 900, 3600), description="Waits before attempts 1, 2, 3, 4, 5, as a JSON list"
     )
     max_rescues: int = Field(5, ge=1, le=100, description="How often a job is rescued from a dead worker")
     lease_seconds: int = Field(60, ge=5, le=600, description="How long a claim lasts without a heartbeat")
     heartbeat_seconds: int = Field(20, ge=1, le=200, description="How often a claim is renewed")
 
-    @model_validator(mode="after")
-    def _no_stand_ins_in_the_cloud(self) -> Self:
+    def contradictions(self) -> Iterator[str]:  # noqa: D102
+        yield from super().contradictions()
         if self.platform_name and (self.pubsub_emulator_host or self.storage_emulator_host):
-            raise ValueError("PUBSUB_EMULATOR_HOST and STORAGE_EMULATOR_HOST must not be set on Cloud Run")
+            yield "PUBSUB_EMULATOR_HOST and STORAGE_EMULATOR_HOST must not be set on Cloud Run"
         if self.heartbeat_seconds * 2 > self.lease_seconds:
-            raise ValueError("LEASE_SECONDS must be at least twice HEARTBEAT_SECONDS")
+            yield "LEASE_SECONDS must be at least twice HEARTBEAT_SECONDS"
         if len(self.retry_delays_seconds) <= self.max_retry_attempts:
-            raise ValueError("RETRY_DELAYS_SECONDS needs one entry per attempt: MAX_RETRY_ATTEMPTS + 1 at least")
+            yield "RETRY_DELAYS_SECONDS needs one entry per attempt: MAX_RETRY_ATTEMPTS + 1 at least"
         if self.telemetry_exporter == "otlp" and not self.otlp_endpoint:
-            raise ValueError("TELEMETRY_EXPORTER=otlp needs OTEL_EXPORTER_OTLP_ENDPOINT")
-        return self
+            yield "TELEMETRY_EXPORTER=otlp needs OTEL_EXPORTER_OTLP_ENDPOINT"
 
     @property
     def platform_name(self) -> str | None:
@@ -159,13 +191,12 @@ class DeliverySettings(CommonSettings):
         "of their tokens; the claims are checked here in both cases",
     )
 
-    @model_validator(mode="after")
-    def _no_push_from_strangers(self) -> Self:
+    def contradictions(self) -> Iterator[str]:  # noqa: D102
+        yield from super().contradictions()
         if self.delivery == "push" and not (self.push_audience and self.push_service_account):
-            raise ValueError("DELIVERY=push needs PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT")
+            yield "DELIVERY=push needs PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT"
         if self.push_verified_by == "platform" and not self.k_service:
-            raise ValueError("PUSH_VERIFIED_BY=platform is for Cloud Run, where K_SERVICE is set")
-        return self
+            yield "PUSH_VERIFIED_BY=platform is for Cloud Run, where K_SERVICE is set"
 
 
 def load(kind: type[S], overrides: dict[str, str] | None = None) -> S:
@@ -179,10 +210,29 @@ def load(kind: type[S], overrides: dict[str, str] | None = None) -> S:
         return kind(**values)  # type: ignore[arg-type]  # strings are what an environment holds; pydantic parses them
     except ValidationError as error:
         problems = [
-            f"  {'.'.join(str(part) for part in problem['loc']).upper() or 'settings'}: {problem['msg']}"
+            f"{'.'.join(str(part) for part in problem['loc']).upper() or 'together'}: {problem['msg']}"
             for problem in error.errors(include_url=False, include_context=False, include_input=False)
         ]
-        raise ConfigurationError("these settings are wrong or missing:\n" + "\n".join(problems)) from None
+        problems += [f"{name}: not a variable of this process; {meant} is" for name, meant in misspelt(kind).items()]
+        raise ConfigurationError("these settings are wrong or missing:\n  " + "\n  ".join(problems)) from None
+
+
+def variables(kind: type[DatabaseSettings]) -> dict[str, tuple[str, ...]]:
+    """Return the names in the environment by field; the first that is set counts."""
+    return {
+        name: tuple(str(choice) for choice in field.validation_alias.choices if str(choice).isupper())
+        if isinstance(field.validation_alias, AliasChoices)
+        else (name.upper(),)
+        for name, field in kind.model_fields.items()
+    }
+
+
+def misspelt(kind: type[DatabaseSettings]) -> dict[str, str]:
+    """Return variables of the environment that nobody reads, each with the unset one of ours that it nearly is."""
+    unset = {names[0] for names in variables(kind).values() if not any(map(os.environ.get, names))}
+    known = {name for names in variables(kind).values() for name in names}
+    close = {name: get_close_matches(name, unset, n=1, cutoff=_NEARLY) for name in sorted(os.environ.keys() - known)}
+    return {name: meant[0] for name, meant in close.items() if meant}
 
 
 def environment() -> dict[str, str]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Iterator
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from shared.settings import DeliverySettings, OwnerSettings
+from shared.settings import DeliverySettings, Json, OwnerSettings
 
 
 class RecoverSettings(OwnerSettings, DeliverySettings):
     """The common settings, how often a run is made by ourselves, and the bounds of one run."""
 
-    recover_callers: tuple[str, ...] = Field(
+    recover_callers: Json[tuple[str, ...]] = Field(
         (),
         description="Service accounts (emails, as a JSON list) that may ask for a run, with tokens for PUSH_AUDIENCE; "
         "when empty, whoever can reach this service",
@@ -42,8 +43,7 @@ class RecoverSettings(OwnerSettings, DeliverySettings):
         "withdraw", description="Whether the old version stays searchable when the new one cannot be indexed"
     )
 
-    @model_validator(mode="after")
-    def _callers_have_an_audience(self) -> Self:
+    def contradictions(self) -> Iterator[str]:  # noqa: D102
+        yield from super().contradictions()
         if self.recover_callers and not self.push_audience:
-            raise ValueError("RECOVER_CALLERS needs PUSH_AUDIENCE")
-        return self
+            yield "RECOVER_CALLERS needs PUSH_AUDIENCE"

@@ -23,7 +23,7 @@ from shared.clock import SystemClock
 from shared.errors import ConfigurationError, HeadraceError, code_of
 from shared.runtime.health import Ping, add_health_routes
 from shared.runtime.opening import listen, when_possible
-from shared.settings import CommonSettings, load
+from shared.settings import CommonSettings, load, misspelt
 from shared.telemetry.export import export_of, resource_of
 from shared.telemetry.logs import configure_logs, secret_values
 from shared.telemetry.metrics import Metrics
@@ -123,6 +123,8 @@ def run(build: Build[S], kind: type[S]) -> NoReturn:
         project_id=settings.google_cloud_project_id,
         secrets=secret_values(settings),
     )
+    for name, meant in misspelt(kind).items():
+        _log.warning("settings.misspelt", variable=name, meant=meant)
     code = asyncio.run(_main(build, settings))
     sys.stdout.flush()
     sys.stderr.flush()

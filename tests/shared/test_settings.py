@@ -1,11 +1,21 @@
 """The environment, read once."""
 
-import pytest
+from __future__ import annotations
 
+import os
+import re
+from collections.abc import Callable
+
+import pytest
+import structlog
+
+from services.api.settings import ApiSettings
+from services.ingest.settings import IngestSettings
 from services.process.settings import ProcessSettings
 from services.recover.settings import RecoverSettings
 from shared.errors import ConfigurationError
-from shared.settings import CommonSettings, load
+from shared.settings import CommonSettings, DatabaseSettings, MigrateSettings, load, misspelt
+from shared.telemetry.logs import configure_logs
 
 GOOD = {
     "DATABASE_URL": "postgresql://user:hunter2@db/headrace",
@@ -62,3 +72,97 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
         load(CommonSettings, GOOD | {"LEASE_SECONDS": "30", "HEARTBEAT_SECONDS": "20"})
     with pytest.raises(ConfigurationError, match="RETRY_DELAYS"):
         load(CommonSettings, GOOD | {"MAX_RETRY_ATTEMPTS": "9"})
+
+
+KINDS = (IngestSettings, ProcessSettings, RecoverSettings, ApiSettings, MigrateSettings)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
+    """Give a function that makes these variables the whole environment."""
+
+    def say(variables: dict[str, str]) -> None:
+        for name in list(os.environ):
+            monkeypatch.delenv(name)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return say
+
+
+def test_text_that_is_no_json_is_one_problem_among_the_others(said: Callable[[dict[str, str]], None]) -> None:
+    """A list or an object that does not parse is named together with everything else, and not shown."""
+    said(GOOD | {"RETRY_DELAYS_SECONDS": "hunter2", "DATABASE_ROLE_MEMBERS": "{hunter2", "LEASE_SECONDS": "x"})
+    with pytest.raises(ConfigurationError) as refused:
+        load(RecoverSettings)
+    for name in ("RETRY_DELAYS_SECONDS: ", "LEASE_SECONDS: "):
+        assert name in refused.value.message
+    with pytest.raises(ConfigurationError, match=r"DATABASE_ROLE_MEMBERS: .*JSON"):
+        load(MigrateSettings)
+    assert "hunter2" not in refused.value.message
+
+
+def test_lists_are_read_as_json_from_environment_and_overrides(said: Callable[[dict[str, str]], None]) -> None:
+    """Both ways of saying it give the same value."""
+    said(GOOD | {"RETRY_DELAYS_SECONDS": "[0, 1, 2, 3]"})
+    assert load(IngestSettings).retry_delays_seconds == (0, 1, 2, 3)
+    assert load(IngestSettings, {"RETRY_DELAYS_SECONDS": "[0, 9, 9, 9]"}).retry_delays_seconds == (0, 9, 9, 9)
+
+
+def test_all_contradictions_are_told_at_once(said: Callable[[dict[str, str]], None]) -> None:
+    """What is wrong between settings is told together, whichever class knows of it."""
+    said(
+        GOOD | {"HEARTBEAT_SECONDS": "60", "MAX_RETRY_ATTEMPTS": "9", "DELIVERY": "push", "RECOVER_CALLERS": '["a@b"]'}
+    )
+    with pytest.raises(ConfigurationError) as refused:
+        load(RecoverSettings)
+    for name in ("HEARTBEAT_SECONDS", "RETRY_DELAYS_SECONDS", "DELIVERY=push", "RECOVER_CALLERS"):
+        assert name in refused.value.message
+
+
+def test_what_is_set_to_nothing_is_not_set(said: Callable[[dict[str, str]], None]) -> None:
+    """An empty variable has its default, and an empty required one is missing."""
+    said(GOOD | {"DEFAULT_ORGANIZATION_ID": "", "LEASE_SECONDS": ""})
+    settings = load(IngestSettings)
+    assert (settings.default_organization_id, settings.lease_seconds) == (None, 60)
+    said(GOOD | {"BUCKET": ""})
+    with pytest.raises(ConfigurationError, match="BUCKET: Field required"):
+        load(IngestSettings)
+
+
+def test_a_misspelt_variable_is_named(said: Callable[[dict[str, str]], None]) -> None:
+    """A variable that is nearly one of ours, which is not set, was meant to be it; others are nobody's business."""
+    said(GOOD | {"INGEST_CONCURENCY": "3", "LEASE_SECOND": "50", "LEASE_SECONDS": "60", "PATH": "/bin", "API_KEY": "x"})
+    assert misspelt(IngestSettings) == {"INGEST_CONCURENCY": "INGEST_CONCURRENCY"}
+    assert misspelt(ProcessSettings) == {}
+    without = {name: value for name, value in GOOD.items() if name != "DATABASE_URL"}
+    said(without | {"DATABASE_URI": "postgresql://user:hunter2@db/headrace"})
+    with pytest.raises(
+        ConfigurationError, match="DATABASE_URI: not a variable of this process; DATABASE_URL is"
+    ) as refused:
+        load(IngestSettings)
+    assert "hunter2" not in refused.value.message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_is_secret_is_a_secret(kind: type[DatabaseSettings]) -> None:
+    """A setting whose name says key, password or token, or that holds a password, cannot be printed by accident."""
+    telling = re.compile(r"database_url|api_key|password|secret|(?<!per_million_)tokens?$")
+    for name, field in kind.model_fields.items():
+        if telling.search(name):
+            assert "SecretStr" in str(field.annotation), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_form_of_settings_shows_a_secret(
+    kind: type[DatabaseSettings], said: Callable[[dict[str, str]], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither text, representation, dump nor log line of any process's settings holds a password or a key."""
+    said(GOOD | {"GEMINI_API_KEY": "key-123"})
+    settings = load(kind)
+    configure_logs("INFO", "json")
+    structlog.get_logger("test").info("settings", settings=settings, dumped=settings.model_dump())
+    shown = f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()} {capsys.readouterr().err}"
+    assert "settings" in shown
+    assert "hunter2" not in shown
+    assert "key-123" not in shown
