@@ -16,12 +16,16 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FAST = "tests/component/test_permutations.py::test_the_index_ends_equal_to_the_bucket_in_recorded_runs"
 FULL = "tests/acceptance/test_permutations.py::test_the_index_ends_equal_to_the_bucket_in_recorded_runs"
+
+FAST_ROUND, FULL_ROUND = 10_000, 200
+"""Sequences after which a process begins anew, with a database and a bucket that hold nothing of those before."""
 
 
 def main() -> None:
@@ -33,27 +37,37 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0, help="begin nothing new after so long; 0: no bound")
     parser.add_argument("--out", type=Path, help="also add the result to this file")
     asked = parser.parse_args()
-    count, test = (asked.full, FULL) if asked.full else (asked.sequences, FAST)
-    share = -(-count // asked.processes)
-    started = time.monotonic()
-    runs = [start(test, share, asked.minutes) for _ in range(asked.processes)]
-    outputs = [run.communicate()[0] for run in runs]
-    seconds = time.monotonic() - started
-    done = sum(int(number) for output in outputs for number in re.findall(r"sequences passed: (\d+)", output))
-    failed = any(run.returncode for run in runs)
+    count, test, a_round = (asked.full, FULL, FULL_ROUND) if asked.full else (asked.sequences, FAST, FAST_ROUND)
+    began, at, done = datetime.now(UTC), commit(), 0
+    started, seen = time.monotonic(), Counter[str]()
+    failures: list[str] = []
+    while done < count and not failures:
+        left = asked.minutes - (time.monotonic() - started) / 60 if asked.minutes else 0
+        if left < 0:
+            break
+        share = min(a_round, -(-(count - done) // asked.processes))
+        runs = [start(test, share, left) for _ in range(asked.processes)]
+        for run in runs:
+            output = run.communicate()[0]
+            done += max((int(number) for number in re.findall(r"sequences passed: (\d+)", output)), default=0)
+            seen.update(
+                {what: int(times) for what, times in re.findall(r"^\| ([^|]+) \| (\d+) \|$", output, re.MULTILINE)}
+            )
+            failures += [output] if run.returncode else []
+        print(f"{datetime.now(UTC):%H:%M:%S} {done} of {count} passed, failures: {len(failures)}", flush=True)
     line = (
-        f"| {datetime.now(UTC):%Y-%m-%d} | {commit()} | {'full stack' if asked.full else 'handlers, Postgres'} "
-        f"| {count} | {done} | {'no' if not failed else 'yes'} | {seconds:.0f} |"
+        f"| {began:%Y-%m-%d} | {at} | {'full stack' if asked.full else 'handlers, Postgres'} "
+        f"| {count} | {done} | {'yes' if failures else 'no'} | {time.monotonic() - started:.0f} |"
     )
+    print("\n".join(f"{times:>9} {what}" for what, times in sorted(seen.items())))
     print(
         "| date | commit | level | asked for | passed | a failure | seconds |\n|---|---|---|--:|--:|---|--:|\n" + line
     )
-    if failed:
-        print("\n".join(output for run, output in zip(runs, outputs, strict=True) if run.returncode))
+    print("\n".join(failures))
     if asked.out:
         with asked.out.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
-    sys.exit(failed)
+    sys.exit(bool(failures))
 
 
 def start(test: str, count: int, minutes: float) -> subprocess.Popen[str]:

@@ -58,6 +58,7 @@ async def test_the_index_ends_equal_to_the_bucket_in_recorded_runs(site: Site, m
                 count = min(AT_ONCE, asked - passed)
                 await built.sequences(f"{passed}/", count)
                 passed += count
-            sys.stdout.write(f"troubles: {dict(built.troubles)}\n")
+            for trouble, times in built.troubles.items():
+                sys.stdout.write(f"| {trouble} | {times} |\n")
     finally:
         sys.stdout.write(f"sequences passed: {passed}\n")

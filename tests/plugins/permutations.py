@@ -181,8 +181,7 @@ class Permutations:
         self.run(work())
         self.heard = True
         self.notifications.clear()
-        # In place: every process of the sequence publishes to this list.
-        self.road.publisher.messages[:] = [told for told in self.road.publisher.messages if told.topic != "work"]
+        verdict.take_bells(self.road)
         self.check_step()
 
     # What happens to processes, models and time.
@@ -332,5 +331,7 @@ class Permutations:
         await verdict.nothing_mixed(self.road, self.contents)
         await verdict.settle(self.road, once_more=self.once_more)
         await verdict.all_is_well(self.road, self.contents)
+        for job in await self.road.fetch("select error_code from document_processing_jobs where status = 'failed'"):
+            self.seen[f"failed: {job['error_code']}"] += 1
         paid = verdict.paid_again(self.road, {name: len(owners) for name, owners in self.owners.items()})
         assert paid <= BATCH * self.broken + len(LINES) * self.overlaps, (paid, Counter(self.road.embedder.texts))

@@ -8,12 +8,19 @@ from collections.abc import Mapping
 import asyncpg
 
 from shared.model.job import Lane, Stage, Status, move_is_legal
-from tests.plugins.road import Road
+from shared.ports.broker import Message
+from tests.plugins.road import Road, delivery
 
 ROUNDS = 12
 """Recover runs after which everything must be quiet; each is more than the longest wait after the one before."""
 
 ROUND_SECONDS = 4000.0
+
+CAUSES = {
+    *("NO_TEXT", "UNPROCESSABLE", "AUTHENTICATION_FAILED", "WORKER_LOST"),
+    *("DEPENDENCY_UNAVAILABLE", "DATABASE_UNAVAILABLE"),  # in the last of all attempts
+}
+"""What a job may fail of on the road: what sequences do to it, and nothing of our own making."""
 
 Contents = Mapping[tuple[str, int], bytes]
 """What every generation that ever lived held, by name and generation."""
@@ -51,7 +58,7 @@ async def wipe(road: Road) -> None:
 
 
 async def settle(road: Road, *, once_more: bool = True) -> None:
-    """Let time pass and recover run until nothing is left to do; no message of the broker helps.
+    """Let time pass and recover run until nothing is left to do; of the broker's bells only those of each run help.
 
     With `once_more` the last run must have found nothing to do, so that what is well is also left alone.
 
@@ -60,14 +67,27 @@ async def settle(road: Road, *, once_more: bool = True) -> None:
     """
     for _ in range(ROUNDS):
         await pass_time(road, ROUND_SECONDS)
+        take_bells(road)
         summary = await road.recover()
         assert summary["ok"], summary
-        ran = await work_off(road)
+        ran = 0
+        while bells := take_bells(road):
+            for bell in bells:
+                told = delivery("work-interactive", bell.data, dict(bell.attributes))
+                ran += (await road.process(told)).name != "nothing_due"
         found = summary["duties"]["reconcile"]
         did = ran or any(found[kind] for kind in ("missing", "stale", "orphan"))
         if not (did and once_more) and not await unfinished(road):
             return
     raise AssertionError(f"still to be done: {await unfinished(road)}")
+
+
+def take_bells(road: Road) -> list[Message]:
+    """Take all bells from the broker, in place: every process publishes to the same list."""
+    messages = road.publisher.messages
+    bells = road.publisher.of("work")
+    messages[:] = [message for message in messages if message.topic != "work"]
+    return bells
 
 
 async def work_off(road: Road) -> int:
@@ -119,7 +139,7 @@ async def in_step_but_for_ends_by_verdict(road: Road) -> None:
     What is deleted is never found, and every text that is found has its vector.
     """
     rows = await road.fetch(
-        "select d.*, j.status, j.generation as job_generation, "
+        "select d.*, j.status, j.generation as job_generation, j.error_code as job_error_code, "
         "  array(select text from chunks c where c.job_id = d.live_job_id order by ordinal) as texts "
         "from documents d left join document_processing_jobs j on j.id = d.current_job_id"
     )
@@ -136,6 +156,7 @@ async def in_step_but_for_ends_by_verdict(road: Road) -> None:
             case "failed":
                 assert row["job_generation"] == live.generation, dict(row)
                 assert row["texts"] == [], dict(row)
+                assert row["job_error_code"] in CAUSES, dict(row)
             case "cancelled":
                 assert row["job_generation"] == live.generation, dict(row)
             case _:
