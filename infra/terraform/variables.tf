@@ -113,6 +113,11 @@ variable "bucket_location" {
   description = "Where the bucket is; null means the region."
   type        = string
   default     = null
+
+  validation {
+    condition     = !var.cmek || try(lower(var.bucket_location) == var.region, true)
+    error_message = "With cmek the bucket is in the region, as the key is."
+  }
 }
 
 variable "bucket_versioning" {

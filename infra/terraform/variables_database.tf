@@ -15,6 +15,16 @@ variable "database_tier" {
   description = "Machine of the database. Building an index over vectors wants memory: docs/scale.md."
   type        = string
   default     = "db-custom-2-8192"
+
+  validation {
+    condition     = startswith(var.database_tier, "db-perf-optimized-") == (var.database_edition == "ENTERPRISE_PLUS")
+    error_message = "ENTERPRISE_PLUS has the machines db-perf-optimized-*, ENTERPRISE has the others."
+  }
+
+  validation {
+    condition     = !contains(["db-f1-micro", "db-g1-small"], var.database_tier)
+    error_message = "Shared machines have no room for the connections, and no promise of service."
+  }
 }
 
 variable "database_edition" {
@@ -56,8 +66,8 @@ variable "database_backups_kept" {
   default     = 14
 
   validation {
-    condition     = var.database_backups_kept >= 7
-    error_message = "At least a week of backups."
+    condition     = var.database_backups_kept >= max(7, var.database_log_days)
+    error_message = "At least a week of backups, and no fewer than database_log_days."
   }
 }
 
@@ -67,8 +77,8 @@ variable "database_log_days" {
   default     = 7
 
   validation {
-    condition     = var.database_log_days >= 1 && var.database_log_days <= 35
-    error_message = "Between 1 and 35 days (7 at most with ENTERPRISE)."
+    condition     = var.database_log_days >= 1 && var.database_log_days <= (var.database_edition == "ENTERPRISE_PLUS" ? 35 : 7)
+    error_message = "Between 1 and 7 days; up to 35 with ENTERPRISE_PLUS."
   }
 }
 

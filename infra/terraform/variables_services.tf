@@ -26,6 +26,11 @@ variable "api" {
   nullable = false
 
   validation {
+    condition     = contains(["1", "2", "4", "8"], var.api.cpu) && var.api.memory_mib >= 512 && var.api.memory_mib <= 4096 * try(tonumber(var.api.cpu), 0)
+    error_message = "1, 2, 4 or 8 processors, with 512 to 4096 MiB each."
+  }
+
+  validation {
     condition     = var.api.min_instances >= 0 && var.api.max_instances >= max(1, var.api.min_instances) && var.api.pool_size >= 1
     error_message = "At least one instance and one connection; no more instances at least than at most."
   }
@@ -78,6 +83,11 @@ variable "ingest" {
   nullable = false
 
   validation {
+    condition     = contains(["1", "2", "4", "8"], var.ingest.cpu) && var.ingest.memory_mib >= 512 && var.ingest.memory_mib <= 4096 * try(tonumber(var.ingest.cpu), 0)
+    error_message = "1, 2, 4 or 8 processors, with 512 to 4096 MiB each."
+  }
+
+  validation {
     condition     = var.ingest.min_instances >= 0 && var.ingest.max_instances >= max(1, var.ingest.min_instances) && var.ingest.pool_size >= 1
     error_message = "At least one instance and one connection; no more instances at least than at most."
   }
@@ -113,6 +123,11 @@ variable "process" {
     error_message = "At least one instance, two jobs at once (one is kept for the interactive lane) and one connection."
   }
 
+  validation {
+    condition     = contains(["1", "2", "4", "8"], var.process.cpu) && var.process.memory_mib <= 4096 * try(tonumber(var.process.cpu), 0)
+    error_message = "1, 2, 4 or 8 processors, with 4096 MiB each at most."
+  }
+
   # Files in work lie in the memory of the instance too; 100 MiB each is what the product takes at most.
   validation {
     condition     = var.process.memory_mib >= var.process.concurrency * (var.process.extract_memory_mib + 100) + 512
@@ -142,8 +157,8 @@ variable "recover" {
   nullable = false
 
   validation {
-    condition     = var.recover.max_instances >= 1 && var.recover.pool_size >= 1
-    error_message = "At least one instance and one connection."
+    condition     = contains(["1", "2", "4", "8"], var.recover.cpu) && var.recover.max_instances >= 1 && var.recover.pool_size >= 1
+    error_message = "1, 2, 4 or 8 processors, at least one instance and one connection."
   }
 }
 

@@ -77,19 +77,22 @@ run "what_is_open_is_refused" {
   command = plan
 
   variables {
-    image_tag          = "latest"
-    api_invokers       = ["allUsers"]
-    api_iap_members    = ["allAuthenticatedUsers"]
-    operators          = ["domain:example.com"]
-    image_writers      = ["allUsers"]
-    cors_origins       = ["*"]
-    process            = { memory_mib = 2048 }
-    database_version   = "POSTGRES_15"
-    process_mode       = "cron"
-    ingest_mode        = "cron"
-    telemetry_exporter = "otlp"
-    subnetwork_range   = "10.8.0.0/28"
-    settings           = { console = { LOG_LEVEL = "DEBUG" } }
+    image_tag             = "latest"
+    api_invokers          = ["allUsers"]
+    api_iap_members       = ["allAuthenticatedUsers"]
+    operators             = ["domain:example.com"]
+    image_writers         = ["allUsers"]
+    cors_origins          = ["*"]
+    process               = { memory_mib = 2048 }
+    database_version      = "POSTGRES_15"
+    process_mode          = "cron"
+    ingest_mode           = "cron"
+    telemetry_exporter    = "otlp"
+    subnetwork_range      = "10.8.0.0/28"
+    cmek                  = true
+    bucket_location       = "EU"
+    database_backups_kept = 3
+    settings              = { console = { LOG_LEVEL = "DEBUG" } }
   }
 
   expect_failures = [
@@ -106,5 +109,43 @@ run "what_is_open_is_refused" {
     var.otlp_endpoint,
     var.subnetwork_range,
     var.settings,
+    var.bucket_location,
+    var.database_backups_kept,
+  ]
+}
+
+run "what_cannot_be_is_refused" {
+  command = plan
+
+  variables {
+    region               = "europe"
+    runbook_base_url     = "docs/operations.md"
+    database_tier        = "db-f1-micro"
+    database_log_days    = 14
+    database_disk_gib    = 1
+    api                  = { memory_mib = 256 }
+    ingest               = { cpu = "3" }
+    process              = { cpu = "1", memory_mib = 8192 }
+    recover              = { max_instances = 0 }
+    recover_schedule     = "often"
+    embedding_dimensions = 4096
+    on_failed_overwrite  = "ignore"
+    log_level            = "TRACE"
+  }
+
+  expect_failures = [
+    var.region,
+    var.runbook_base_url,
+    var.database_tier,
+    var.database_log_days,
+    var.database_disk_gib,
+    var.api,
+    var.ingest,
+    var.process,
+    var.recover,
+    var.recover_schedule,
+    var.embedding_dimensions,
+    var.on_failed_overwrite,
+    var.log_level,
   ]
 }

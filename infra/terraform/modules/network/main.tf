@@ -40,4 +40,7 @@ resource "google_service_networking_connection" "this" {
   network                 = local.network_id
   service                 = "servicenetworking.googleapis.com"
   reserved_peering_ranges = [google_compute_global_address.services[each.key].name]
+
+  # Google keeps its side for days after a database is gone, and refuses to take the peering down.
+  deletion_policy = "ABANDON"
 }
