@@ -19,7 +19,7 @@ import pytest
 from shared.local.pubsub.endpoint import Endpoint, serve
 from shared.local.pubsub.topology import Topology
 from shared.local.pubsub.wire import PubsubMessage
-from shared.pubsub.topics import DEAD_LETTERS, subscription_path, topic_path, topology
+from shared.pubsub.topics import DEAD_LETTERS, UPLOADS, subscription_path, topic_path, topology
 from tests.architecture.repository import ROOT
 
 PROJECT = "test-project"
@@ -171,15 +171,25 @@ async def test_seeking_to_a_time_skips_what_is_older(operator: Operator) -> None
 
 @pytest.mark.slow
 @with_gcloud
+async def test_what_waits_is_looked_at_without_taking_it(operator: Operator) -> None:
+    """The runbook's first look at a subscription shows its messages and acknowledges none."""
+    uploads = topic_path(PROJECT, UPLOADS)
+    operator.endpoint.broker.publish(uploads, [PubsubMessage(attributes={"objectId": "waiting.pdf"})], 1)
+    assert "waiting.pdf" in await operator.does("backlog")
+    assert len(list(operator.endpoint.broker.subscription(INGEST).unread())) == 1
+
+
+@pytest.mark.slow
+@with_gcloud
 async def test_deliveries_are_paused_and_resumed(operator: Operator) -> None:
     """An endpoint is set with its account and audience and taken away again; policies follow an update."""
-    url = "http://127.0.0.1:1/push"
+    url = "http://127.0.0.1:1"
     account = "push@test-project.iam.gserviceaccount.com"
     output = await operator.does("resume", "policy", INGEST_URL=url, PUSH_ACCOUNT=account)
-    assert output.split()[-2:] == [url, "20"]
+    assert output.split()[-2:] == [f"{url}/push/uploads-ingest", "20"]
     config = operator.endpoint.broker.subscription(INGEST).config
     token = config.push_config.oidc_token
-    assert (token.service_account_email, token.audience) == (account, url)
+    assert (token.service_account_email, token.audience) == (account, "headrace-ingest")
     await operator.does("pause")
     assert operator.endpoint.broker.pushing() == []
 

@@ -126,14 +126,13 @@ group by lane
 select exists (
   select from document_processing_jobs
   where status in ('processing', 'completed', 'failed', 'cancelled') and lane = :lane
-    and updated_at > headrace_now() - make_interval(secs => :seconds)
-    and claimed_at > headrace_now() - make_interval(secs => :seconds)
+    and updated_at > headrace_now() - make_interval(secs => :seconds) and claimed_at is not null
 ) or exists (
   select from (
     select lane, claimed_at from document_processing_jobs
     where status = 'pending' and updated_at > headrace_now() - make_interval(secs => :seconds)
     order by updated_at desc limit 5000) back
-  where lane = :lane and claimed_at > headrace_now() - make_interval(secs => :seconds))
+  where lane = :lane and claimed_at > clock_timestamp() - make_interval(secs => :seconds))
 
 -- name: silent
 -- Jobs whose lease ended so long ago that a run should have rescued them.
