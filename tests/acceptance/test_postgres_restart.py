@@ -1,9 +1,13 @@
-"""Postgres restarts, or every connection is cut, in the middle of the work: all services come back by themselves."""
+"""Postgres restarts, or every connection is cut, in the middle of the work: all services come back by themselves.
+
+How many seconds that takes is measured by `benchmarks/chaos.py --restart`; here it only has to happen.
+"""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+import aiohttp
 import pytest
 
 from services.api.app import build as build_api
@@ -14,7 +18,6 @@ from services.process.app import build as build_process
 from services.process.settings import ProcessSettings
 from services.recover.app import build as build_recover
 from services.recover.settings import RecoverSettings
-from shared.clock import SystemClock
 from tests.acceptance.blockade import blockade
 from tests.plugins.model_server import ModelServer
 from tests.plugins.stack import Site, eventually
@@ -24,19 +27,18 @@ pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientS
 
 FILES = 60
 AT_WORK = 4
-BACK_WITHIN_SECONDS = 10.0
-"""From the moment Postgres answers again to the next completed file; far more than it takes on an idle machine."""
 
 
-async def all_services(site: Site, model: ModelServer, stack: AsyncExitStack) -> None:
-    """Run the four services, all watching for work by themselves, with nobody who would restart them."""
+async def all_services(site: Site, model: ModelServer, stack: AsyncExitStack) -> aiohttp.ClientSession:
+    """Run the four services, with nobody who would restart them; return a session of the api."""
     said = {"RECOVER_EVERY_SECONDS": 0.5, "DATABASE_POOL_TIMEOUT_SECONDS": 2}
     await stack.enter_async_context(site.service(build_ingest, IngestSettings))
     await stack.enter_async_context(
         site.service(build_process, ProcessSettings, PROCESS_CONCURRENCY=AT_WORK, **model.environment())
     )
     await stack.enter_async_context(site.service(build_recover, RecoverSettings, **said))
-    await stack.enter_async_context(site.service(build_api, ApiSettings, **model.environment()))
+    address = await stack.enter_async_context(site.service(build_api, ApiSettings, **model.environment()))
+    return await stack.enter_async_context(aiohttp.ClientSession(address))
 
 
 def names() -> list[str]:
@@ -50,16 +52,29 @@ async def completed(site: Site) -> int:
     return count
 
 
-async def more_are_completed(site: Site, than: int) -> float:
-    """Return how long it took until more files were completed than that."""
-    clock = SystemClock()
-    started = clock.monotonic()
+async def more_are_completed(site: Site, than: int) -> None:
+    """Wait until more files are completed than that."""
 
     async def look() -> bool:
         return await completed(site) > than
 
     await eventually(look)
-    return clock.monotonic() - started
+
+
+async def all_are_back(site: Site, api: aiohttp.ClientSession) -> None:
+    """Wait until process completes files, recover makes runs, and the api finds what is there, all from now on."""
+    since, done = await site.value("select clock_timestamp()"), await completed(site)
+    await more_are_completed(site, done)
+
+    async def recover_runs() -> bool:
+        return bool(await site.value("select count(*) from recover_runs where started_at > $1", since))
+
+    async def api_finds() -> bool:
+        async with api.post("/api/v1/search", json={"query": "gate"}) as response:
+            return response.status == 200 and bool((await response.json())["hits"])
+
+    await eventually(recover_runs)
+    await eventually(api_finds)
 
 
 async def upload(site: Site, some: list[str]) -> None:
@@ -82,27 +97,27 @@ async def test_all_services_survive_a_restart_of_postgres(site_with_postgres: Si
     """Killed and started again with 4 of 60 files in hand, and more coming meanwhile: the work goes on in seconds."""
     site = site_with_postgres
     async with AsyncExitStack() as stack:
-        await all_services(site, model, stack)
+        api = await all_services(site, model, stack)
         await upload(site, names()[:40])
         await more_are_completed(site, 5)
         async with site.servers.outage(site.servers.postgres):
             await upload(site, names()[40:])
-        gap_seconds = await more_are_completed(site, await completed(site))
-        assert gap_seconds < BACK_WITHIN_SECONDS
+        await all_are_back(site, api)
         await check(site)
 
 
 async def test_all_services_survive_the_end_of_every_connection(site: Site, model: ModelServer) -> None:
     """All backends terminated, three times, once with every worker in the middle of a write: nothing is charged."""
     async with AsyncExitStack() as stack:
-        await all_services(site, model, stack)
+        api = await all_services(site, model, stack)
         async with blockade(site, "chunks", "insert", "true") as blocked:
             await upload(site, names())
             await blocked.held(AT_WORK)
             await cut_all(site)
         for _ in range(2):
-            assert await more_are_completed(site, await completed(site)) < BACK_WITHIN_SECONDS
+            await more_are_completed(site, await completed(site))
             await cut_all(site)
+        await all_are_back(site, api)
         await check(site)
 
 

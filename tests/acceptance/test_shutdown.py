@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from services.ingest.app import build as build_ingest
 from services.ingest.settings import IngestSettings
 from shared.clock import SystemClock
@@ -11,6 +13,7 @@ from tests.acceptance.blockade import blockade
 from tests.plugins.stack import Site
 
 NAMES = ["a.txt", "b.txt", "c.txt"]
+TERMS = 20
 GRACE_SECONDS = 10.0
 """What Cloud Run gives."""
 
@@ -61,3 +64,25 @@ async def test_jobs_that_can_end_in_time_are_finished_by_the_worker_that_stops(s
         jobs = [await site.job(name) for name in NAMES]
         assert [job and (job["status"], job["attempts"]) for job in jobs] == [("completed", 1)] * len(NAMES)
         assert list(process.temp_dir.iterdir()) == []
+
+
+@pytest.mark.slow
+async def test_twenty_terms_in_the_middle_of_a_job_leave_its_attempts_where_they_were(site: Site) -> None:
+    """However often a platform moves the service, the job is handed back uncharged each time, and then done at once."""
+    await site.undeliverable_after("work-interactive", 100)  # and no back-off: this is not about the broker's patience
+    async with site.service(build_ingest, IngestSettings), blockade(site, "chunks", "insert", "true") as blocked:
+        await site.upload("a.txt", b"The gate of a.txt closes in 75 seconds.")
+        for _ in range(TERMS):
+            async with site.process("services.process", DRAIN_SECONDS=0.1) as process:
+                await blocked.held()
+                process.terminate()
+                async with asyncio.timeout(GRACE_SECONDS + 5):
+                    assert await process.child.wait_ended() == 0
+            job = await site.job("a.txt")
+            assert job is not None
+            counts = (job["status"], job["attempts"], job["retry_count"], job["rescue_count"])
+            assert counts == ("pending", 0, 0, 0)
+        await blocked.lift()
+        async with site.process("services.process"):
+            (job,) = await site.ended("a.txt")
+    assert (job["status"], job["attempts"], job["retry_count"], job["rescue_count"]) == ("completed", 1, 0, 0)
