@@ -130,7 +130,7 @@ def test_other_keys_are_not(key: str) -> None:
         "the key AIzahunter2-0123456789abcdefghijklmnop",
         "a token ya29.hunter2.x",
         "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJodW50ZXIyIn0.hunter2",
-        "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----",
+        "-----BEGIN " + "PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----",
     ],
 )
 def test_secrets_inside_text_are_masked(text: str) -> None:
