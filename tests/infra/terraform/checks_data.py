@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from services.ingest.notification import EVENT_TYPES
 from shared.postgres.migrate import MINIMUM_SERVER_VERSION
 from shared.pubsub import topics
 from tests.infra.terraform.checks import PROJECT, SETTINGS, check
 from tests.infra.terraform.plan import UNKNOWN, Plan, Resource
-from tests.infra.terraform.runner import KEY
+from tests.infra.terraform.runner import KEY, REQUIRED
 
 
 @check
@@ -189,3 +191,22 @@ def the_network_is_made_or_taken(plan: Plan) -> None:
         assert network["auto_create_subnetworks"] is False
     for subnetwork in plan.of("google_compute_subnetwork").values():
         assert subnetwork["private_ip_google_access"] is True
+
+
+@check
+def operators_are_told(plan: Plan) -> None:
+    """Alerts watch what this variant makes, and lead to the runbooks that were named."""
+    policies = {
+        str(one["display_name"]).split(":")[0]: one for one in plan.of("google_monitoring_alert_policy").values()
+    }
+    for name, policy in policies.items():
+        (link,) = policy.block("documentation")["links"]
+        assert link["url"].startswith(f"{REQUIRED['runbook_base_url']}#"), name
+    watched = json.dumps(policies["headrace-unacked"]["conditions"])
+    for entry in topics.SUBSCRIPTIONS:
+        taken = entry.consumer != "people"  # nobody acknowledges what people only look at
+        assert (f'\\"{topics.PREFIX}{entry.name}\\"' in watched) is taken, entry.name
+    requests, jobs = (json.dumps(policies[f"headrace-failing-{what}"]["conditions"]) for what in ("requests", "jobs"))
+    for name, one in plan.workloads.items():
+        assert (f'\\"{name}\\"' in requests) is (one.kind == "service"), name
+    assert ("cloud_run_worker_pool" in jobs) is (plan.workloads["headrace-process"].kind == "worker pool")

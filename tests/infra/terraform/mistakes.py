@@ -223,6 +223,15 @@ MUTATIONS = [
             ("secret_env      = local.model_secrets", "", "models_are_reached_as_asked", "full"),
         )
     ),
+    *(
+        Mutation("monitoring.tf", *mistake, "operators_are_told", "turned")
+        for mistake in (
+            (", [for service in module.process_push : service.name]", ""),
+            ('? "cloud_run_revision"', '? "cloud_run_worker_pool"'),
+            ("module.messaging.taken_by_services", "keys(module.messaging.subscription_names)"),
+            ("var.runbook_base_url", '"https://elsewhere.example/page.md"'),
+        )
+    ),
 ]
 
 
