@@ -17,7 +17,7 @@ from shared.clock import SystemClock
 from shared.errors import ConfigurationError, HeadraceError, RetryableError
 from shared.runtime.app import run
 from shared.settings import load
-from shared.telemetry.logs import configure_logs
+from shared.telemetry.logs import configure_logs, secret_values
 
 
 async def once(settings: RecoverSettings) -> int:
@@ -49,7 +49,12 @@ def main() -> int:
         run(build, RecoverSettings)
     try:
         settings = load(RecoverSettings)
-        configure_logs(settings.log_level, settings.log_format)
+        configure_logs(
+            settings.log_level,
+            settings.log_format,
+            project_id=settings.google_cloud_project_id,
+            secrets=secret_values(settings),
+        )
         return asyncio.run(once(settings))
     except HeadraceError as error:
         sys.stderr.write(f"{error}\n")

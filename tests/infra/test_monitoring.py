@@ -254,3 +254,30 @@ async def test_an_idle_lane_with_overdue_jobs_is_stuck_and_a_busy_one_is_not(roa
     assert (figures["stuck_jobs"], figures["due_jobs"]) == (0, 2)
     await road.shift_clock(3 * OVERDUE_SECONDS)
     assert (await road.recover())["figures"]["stuck_jobs"] == 2
+
+
+MISTAKES = [
+    ("metrics.tf", 'jsonPayload.message="recover.done"', 'jsonPayload.message="recover.finished"', "event"),
+    ("metrics.tf", 'event = "model.called"', 'event = "model.call"', "event"),
+    ("alerts.tf", 'anchor   = "jobs-are-stuck"', 'anchor   = "stuck-jobs"', "runbook"),
+    ("alerts.tf", 'local.counted["attempts"]', 'local.counted["tries"]', "metric"),
+    ("alerts.tf", '("AUTHENTICATION_FAILED" OR', '("UNAUTHENTICATED" OR', "code"),
+]
+
+
+@pytest.mark.parametrize(("name", "right", "wrong", "what"), MISTAKES, ids=[one[2] for one in MISTAKES])
+def test_a_mistake_is_noticed(name: str, right: str, wrong: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each check above fails when its side of the agreement is changed alone."""
+    assert right in HCL[name]
+    monkeypatch.setitem(HCL, name, HCL[name].replace(right, wrong))
+    with pytest.raises(AssertionError):
+        match what:
+            case "event":
+                test_every_event_that_is_counted_is_logged()
+            case "runbook":
+                monkeypatch.setitem(ALERTS, "stuck_jobs", _block(HCL["alerts.tf"], "alerts")["stuck_jobs"])
+                test_alert_has_a_runbook("stuck_jobs")
+            case "metric":
+                test_every_metric_that_is_used_is_made()
+            case "code":
+                test_codes_in_filters_exist()
