@@ -1,7 +1,8 @@
 """The work on one document: download, extract, chunk, embed, swap. Each batch is committed under the lease.
 
 What a killed worker had committed stays: its successor goes on after the last stored segment, and text that has a
-vector in the space is never sent to the model again. At most the batch in hand is repeated.
+vector in the space, or is being sent by another job, is not sent to the model again. At most the batch in hand is
+repeated.
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ _SPANS = {
 
 TEXTS_PER_LOOK = 1024
 """How many texts without a vector are fetched at once; they are embedded and committed in the model's batches."""
+
+LOOK_SECONDS = 0.2
+"""How often is looked whether another job has the vector by now that this one waits for."""
+
+PATIENCE_SECONDS = 60.0
+"""How long nothing may come of waiting for others; then their texts are sent too, since paying twice is better than
+standing still."""
 
 
 class IndexDocument:
@@ -140,14 +148,28 @@ class IndexDocument:
         space, size = self._embedder.space, self._embedder.batch_size
         sent = 0
         with self._timed(Stage.EMBEDDING, {"headrace.space": space.key}):
-            more = True
-            while more:
+            looked_at = self._clock.monotonic()
+            while True:
                 missing = await self._queue.unembedded(job.lease, space, limit=TEXTS_PER_LOOK)
+                patient = self._clock.monotonic() - looked_at < PATIENCE_SECONDS
+                elsewhere = 0
                 for start in range(0, len(missing), size):
-                    sent += await self._embed_batch(job, missing[start : start + size])
+                    batch = missing[start : start + size]
+                    ours = await self._claimed(job, batch) if patient else batch
+                    elsewhere += len(batch) - len(ours)
+                    if ours:
+                        sent += await self._embed_batch(job, ours)
+                        looked_at = self._clock.monotonic()
                     time.check()
-                more = len(missing) == TEXTS_PER_LOOK
-        return sent
+                if elsewhere:
+                    await self._clock.sleep(LOOK_SECONDS)
+                elif len(missing) < TEXTS_PER_LOOK:
+                    return sent
+
+    async def _claimed(self, job: Job, batch: Sequence[tuple[bytes, str]]) -> list[tuple[bytes, str]]:
+        """Return the texts of a batch that no other job is sending at this moment."""
+        claimed = await self._queue.claim_texts(job.lease, self._embedder.space, [text_hash for text_hash, _ in batch])
+        return [(text_hash, text) for text_hash, text in batch if text_hash in claimed]
 
     async def _embed_batch(self, job: Job, batch: Sequence[tuple[bytes, str]]) -> int:
         made = await self._embedder.embed([text for _, text in batch], purpose="document")

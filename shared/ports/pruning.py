@@ -41,6 +41,10 @@ class PruningStore(Protocol):
         """Remove batches of replays that ended so long ago and wait for no outcome."""
         ...
 
+    async def prune_claims(self, *, limit: int) -> int:
+        """Remove claims on texts whose job has ended, or was begun anew since; they hold nobody up in any case."""
+        ...
+
     async def prune_documents(self, *, keep_days: int, limit: int) -> int:
         """Remove documents whose object went so long ago, with their jobs; their open dead letters are discarded.
 

@@ -6,7 +6,7 @@ a commit whose answer was lost, it may have been) and `Conflict` (nothing was wr
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -87,6 +87,14 @@ class WorkQueue(Protocol):
 
     async def unembedded(self, lease: Lease, space: EmbeddingSpace, *, limit: int) -> list[tuple[bytes, str]]:
         """Return (text hash, text) of this job's chunks that have no vector in the space, in order, each text once."""
+        ...
+
+    async def claim_texts(self, lease: Lease, space: EmbeddingSpace, hashes: Collection[bytes]) -> set[bytes]:
+        """Return which of these texts this job is to send to the model now.
+
+        The others have a vector by now, or another job has claimed them. A claim holds as long as the lease it was made
+        under: texts of a dead worker, or of an attempt that has ended, can be claimed by anybody.
+        """
         ...
 
     async def add_embeddings(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,16 @@ class PostgresWorkQueue:
             found = await self._sql.unembedded.all(connection, job_id=lease.job_id, space_id=space_id, limit=limit)
         return [(row["text_hash"], row["text"]) for row in found]
 
+    async def claim_texts(  # noqa: D102
+        self, lease: Lease, space: EmbeddingSpace, hashes: Collection[bytes]
+    ) -> set[bytes]:
+        space_id = await self._space_id(space)
+        async with self._db.get_connection() as connection:
+            claimed = await self._sql.claim_texts.all(
+                connection, job_id=lease.job_id, epoch=lease.epoch, space_id=space_id, hashes=list(hashes)
+            )
+        return {row["text_hash"] for row in claimed}
+
     async def add_embeddings(  # noqa: D102
         self,
         lease: Lease,
@@ -153,6 +163,8 @@ class PostgresWorkQueue:
             )
             await self._sql.drop_other_chunks.run(connection, document_id=lease.document_id, job_id=lease.job_id)
             await self._sql.resolve_dead_letters.run(connection, document_id=lease.document_id)
+            # Not with the vectors: a claim that is being made just now may not see those yet, but it sees this.
+            await self._sql.forget_claims.run(connection, job_id=lease.job_id)
 
     async def fail(self, lease: Lease, failure: Failure) -> None:  # noqa: D102
         async with self._owned(lease) as (connection, job, document):

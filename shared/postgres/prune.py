@@ -40,6 +40,10 @@ class PostgresPruningStore:
         async with self._db.get_connection() as connection:
             return await self._sql.prune_replays.run(connection, keep_days=keep_days, limit=limit)
 
+    async def prune_claims(self, *, limit: int) -> int:  # noqa: D102
+        async with self._db.get_connection() as connection:
+            return await self._sql.prune_claims.run(connection, limit=limit)
+
     async def prune_documents(self, *, keep_days: int, limit: int) -> int:  # noqa: D102
         async with self._db.transaction() as connection:
             gone = await self._sql.lock_gone_documents.all(connection, keep_days=keep_days, limit=limit)

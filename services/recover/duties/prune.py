@@ -41,13 +41,14 @@ class Keep:
 
 async def prune(store: PruningStore, budget: Budget, cursor: Cursor, *, keep: Keep) -> Counter[str]:
     """Remove what is old in batches until nothing is left or the budget is spent; then `unfinished` is counted."""
-    counts: Counter[str] = Counter(outbox=0, ledger=0, runs=0, documents=0, letters=0, replays=0, vectors=0)
+    counts: Counter[str] = Counter(outbox=0, ledger=0, runs=0, documents=0, letters=0, replays=0, claims=0, vectors=0)
     by_age: dict[str, tuple[Callable[..., Awaitable[int]], int]] = {
         "outbox": (partial(store.prune_outbox, keep_days=keep.outbox_days), BATCH),
         "documents": (partial(store.prune_documents, keep_days=keep.deleted_days), DOCUMENTS_AT_ONCE),
         "ledger": (partial(store.prune_ledger, keep_days=keep.ledger_days), BATCH),
         "runs": (partial(store.prune_runs, keep_days=RUNS_KEEP_DAYS), BATCH),
         "replays": (partial(store.prune_replays, keep_days=keep.replays_days), BATCHES_AT_ONCE),
+        "claims": (store.prune_claims, BATCH),
         "letters": (partial(store.prune_letters, keep_days=keep.letters_days), BATCH),
     }
     for what, (remove, size) in by_age.items():

@@ -111,6 +111,28 @@ select text_hash, text from (
   order by c.text_hash, c.ordinal) missing
 order by ordinal limit :limit
 
+-- name: claim_texts
+-- Of these texts, those that this job is to send to the model: they have no vector, and nobody else has claimed them
+-- under a lease that still holds. In one order everywhere, so that two claims do not wait for each other crosswise.
+insert into embedding_claims as claim (space_id, organization_id, text_hash, job_id, lease_epoch)
+select :space_id, own.organization_id, wanted.text_hash, own.id, own.lease_epoch
+from document_processing_jobs own cross join unnest(:hashes::bytea[]) as wanted (text_hash)
+where own.id = :job_id and own.lease_epoch = :epoch and own.status = 'processing' and not exists (
+  select from embeddings e
+  where e.space_id = :space_id and e.organization_id = own.organization_id and e.text_hash = wanted.text_hash)
+order by wanted.text_hash
+on conflict (space_id, organization_id, text_hash) do update
+  set job_id = excluded.job_id, lease_epoch = excluded.lease_epoch
+  where claim.job_id = excluded.job_id or not exists (
+    select from document_processing_jobs holder
+    where holder.id = claim.job_id and holder.lease_epoch = claim.lease_epoch and holder.status = 'processing'
+      and holder.lease_until > headrace_now())
+returning text_hash
+
+-- name: forget_claims
+-- Every text of this job has its vector.
+delete from embedding_claims where job_id = :job_id
+
 -- name: add_embeddings
 -- A text that has a vector keeps it.
 insert into embeddings (space_id, organization_id, text_hash, embedding)

@@ -37,6 +37,15 @@ delete from replay_batches where id = any (array(
     and not exists (select from replays r where r.batch_id = b.id and r.state in ('staged', 'sent'))
   order by ended_at limit :limit for update skip locked))
 
+-- name: prune_claims
+-- Claims on texts that are worth nothing any more: their job has ended, or was begun anew.
+delete from embedding_claims where ctid = any (array(
+  select claim.ctid from embedding_claims claim
+  where not exists (
+    select from document_processing_jobs holder
+    where holder.id = claim.job_id and holder.lease_epoch = claim.lease_epoch and holder.status = 'processing')
+  limit :limit for update skip locked))
+
 -- name: page_vectors
 -- A page of vectors in the order of their key, and which of them nobody seems to need any more.
 select page.space_id, page.organization_id, page.text_hash,

@@ -437,7 +437,7 @@ create table embedding_claims (
   space_id        smallint not null references embedding_spaces (id),
   organization_id text not null,
   text_hash       bytea not null,
-  job_id          uuid not null references document_processing_jobs (id) on delete cascade,
+  job_id          uuid not null, -- no foreign key: a claim must not wait for whoever holds the job
   lease_epoch     bigint not null,
   primary key (space_id, organization_id, text_hash)
 );
@@ -611,6 +611,16 @@ grant select (batch_id, letter_id, state) on replays to headrace_recover, headra
 grant select (sent_at) on replays to headrace_recover;
 grant insert (batch_id, letter_id) on replays to headrace_recover, headrace_api;
 grant update (state, sent_at, ended_at) on replays to headrace_recover, headrace_api;
+
+create policy process_sees_all on embedding_claims to headrace_process using (true) with check (true);
+create policy recover_sees_all on embedding_claims to headrace_recover using (true) with check (true);
+grant select, delete on embedding_claims to headrace_process, headrace_recover;
+grant insert (space_id, organization_id, text_hash, job_id, lease_epoch), update (job_id, lease_epoch)
+  on embedding_claims to headrace_process;
+-- A row is locked before it is removed, which is a matter of `update`.
+grant update (lease_epoch) on embedding_claims to headrace_recover;
+
+grant delete on dead_letters, replay_batches to headrace_recover;
 
 grant delete on recover_runs to headrace_recover;
 grant select (id, summary) on recover_runs to headrace_recover, headrace_api;

@@ -34,6 +34,7 @@ GRANTS: dict[str, dict[str, str]] = {
         "rate_limits": "Siu",
         "chunks": "siuD",
         "embeddings": "si",
+        "embedding_claims": "SiuD",
     },
     "headrace_recover": {
         "documents": "SiuD",
@@ -46,6 +47,7 @@ GRANTS: dict[str, dict[str, str]] = {
         "recover_runs": "siuD",
         "chunks": "suD",
         "embeddings": "SiD",
+        "embedding_claims": "SuD",
     },
     "headrace_api": {
         "documents": "Siu",

@@ -9,7 +9,7 @@ create table embedding_claims (
   space_id        smallint not null references embedding_spaces (id),
   organization_id text not null,
   text_hash       bytea not null,
-  job_id          uuid not null references document_processing_jobs (id) on delete cascade,
+  job_id          uuid not null, -- no foreign key: a claim must not wait for whoever holds the job
   lease_epoch     bigint not null,
   primary key (space_id, organization_id, text_hash)
 );
