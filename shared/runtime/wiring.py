@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from shared.clock import SystemClock
+from shared.embedding.late import LateEmbedder
 from shared.embedding.metered import MeteredEmbedder
 from shared.errors import ConfigurationError
 from shared.ports.broker import Handler
@@ -152,6 +155,21 @@ async def embedder(settings: ModelSettings, metrics: Metrics, turns: Turns) -> A
             clock=SystemClock(),
             price_per_million_tokens=settings.model_price_per_million_tokens,
         )
+
+
+@asynccontextmanager
+async def late_embedder(settings: ModelSettings, metrics: Metrics, turns: Turns) -> AsyncIterator[LateEmbedder]:
+    """Open the model as `embedder` does, without waiting for Gemini's client; `ready` says when it is there.
+
+    Raises:
+        ConfigurationError: the packages of the local model are not installed.
+    """
+    is_local = settings.embedder == "local"
+    load = (lambda: None) if is_local else partial(import_module, "shared.embedding.genai")
+    async with LateEmbedder(partial(embedder, settings, metrics, turns), load=load) as opened:
+        if is_local:
+            await opened.ready()
+        yield opened
 
 
 def _embedder(settings: ModelSettings, turns: Turns) -> AbstractAsyncContextManager[Embedder]:

@@ -279,6 +279,6 @@ async def test_the_service_is_built_as_it_runs(database_url: str) -> None:
         service = await build(settings, stack)
         async with running(service, settings) as address, aiohttp.ClientSession() as session:
             async with session.get(f"{address}/readyz") as answer:
-                assert (answer.status, (await answer.json())["checked"]) == (200, ["database"])
+                assert (answer.status, (await answer.json())["checked"]) == (200, ["database", "model"])
             async with session.post(f"{address}/api/v1/search", json={"query": "gate"}) as answer:
                 assert (answer.status, (await answer.json())["hits"]) == (200, [])
