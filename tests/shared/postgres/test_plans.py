@@ -36,6 +36,10 @@ ASKED: dict[tuple[str, str], tuple[dict[str, Any], set[str]]] = {
         {"jobs_rung", "jobs_by_status"},
     ),
     ("recover", "queue_figures"): ({"lane": "bulk", "cap": 100_000}, {"jobs_queue", "jobs_parked"}),
+    ("recover", "oldest_due"): ({"overdue_seconds": 1800.0, "limit": 5000}, {"jobs_due"}),
+    ("recover", "silent"): ({"seconds": 600.0, "cap": 100_000}, {"jobs_leases"}),
+    ("recover", "lane_is_worked"): ({"lane": "bulk", "seconds": 1800.0}, {"jobs_by_status"}),
+    ("recover", "open_letters"): ({"cap": 100_000}, set()),
     ("outbox", "unsent_bells"): (
         {"job_id": None, "older_than_seconds": 0.0, "limit": 200, "limit_bytes": 4_000_000},
         {"outbox_unsent"},
