@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -82,6 +83,11 @@ async def _running(image: Image, site: Site, **said: object) -> AsyncIterator[tu
         yield child, address[1]
 
 
+async def _answers(http: aiohttp.ClientSession, address: str) -> bool:
+    async with http.get(address) as answer:
+        return answer.status == 200
+
+
 async def _has_started(child: ChildProcess) -> bool:
     return "service.started" in child.log_path.read_text()
 
@@ -152,10 +158,9 @@ async def test_a_file_takes_the_whole_road_on_the_images(images: dict[str, Image
             for target in SERVICES
         }
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        for target, (_, address) in running.items():
-            for path in ("/livez", "/readyz"):
-                async with http.get(address + path) as answer:
-                    assert answer.status == 200, (target, path, await answer.text())
+        for _, address in running.values():
+            assert await _answers(http, f"{address}/livez")
+            await eventually(partial(_answers, http, f"{address}/readyz"))
         await site.upload("note.txt", b"The intake gate closes in seventy-five seconds.")
         (job,) = await site.ended("note.txt")
         assert job["status"] == "completed"
