@@ -55,7 +55,7 @@ async def everything(
 
     Must be entered on the main thread. `starting` is told what is started next, in words for people. `durable=False`
     gives up crash safety of the database for speed, for data that is thrown away. With a `database_url` no Postgres is
-    started: that one is used.
+    started: that one is used, by all services as this one user.
 
     Raises:
         ConfigurationError: the directory is in use by another process, or a setting is wrong.
@@ -70,18 +70,25 @@ async def everything(
     ) as servers:
         addresses = servers.environment()
         starting("schema")
-        await migrate(addresses["DATABASE_URL"])
+        logins = {} if database_url else await _logins(servers)
+        await migrate(
+            addresses["DATABASE_URL"], members={f"headrace_{service}": [login] for service, login in logins.items()}
+        )
         given = environment()
-        said = {name: value for name, value in DEFAULTS.items() if name not in given} | addresses | LOOPBACK
+        common = {name: value for name, value in DEFAULTS.items() if name not in given} | addresses | LOOPBACK
+
+        def said(service: str) -> dict[str, str]:
+            return common | ({"DATABASE_URL": servers.postgres.dsn(user=logins[service])} if logins else {})
+
         async with AsyncExitStack() as stack:
             starting("ingest")
-            await _run(build_ingest, IngestSettings, said, stack)
+            await _run(build_ingest, IngestSettings, said("ingest"), stack)
             starting("process")
-            await _run(build_process, ProcessSettings, said, stack)
+            await _run(build_process, ProcessSettings, said("process"), stack)
             starting("recover")
-            recover = await _run(build_recover, RecoverSettings, said, stack)
+            recover = await _run(build_recover, RecoverSettings, said("recover"), stack)
             starting("api")
-            api = await _run(build_api, ApiSettings, said, stack)
+            api = await _run(build_api, ApiSettings, said("api"), stack)
             address = Address(
                 pid=os.getpid(),
                 api=api,
@@ -92,6 +99,14 @@ async def everything(
             )
             with published(address, data_dir):
                 yield address
+
+
+async def _logins(servers: LocalStack) -> dict[str, str]:
+    """Return a database user for each service, with only that service's rights, as in the cloud."""
+    logins = {service: f"laptop_{service}" for service in ("ingest", "process", "recover", "api")}
+    for login in logins.values():
+        await servers.postgres.ensure_user(login)
+    return logins
 
 
 async def _run(build: Build[S], kind: type[S], said: dict[str, str], stack: AsyncExitStack) -> str:

@@ -71,6 +71,17 @@ class EmbeddedPostgres:
         folder = quote(str(self.socket_directory), safe="/")
         return f"postgresql://{user}@/{database}?host={folder}&port={_PORT}"
 
+    async def ensure_user(self, name: str) -> None:
+        """Make a user that may log in and nothing else, if there is none of this name yet."""
+        connection = await asyncpg.connect(self.dsn("postgres", "postgres"), timeout=10)
+        try:
+            if not await connection.fetchval("select true from pg_roles where rolname = $1", name):
+                await connection.execute(
+                    await connection.fetchval("select format('create role %I login', $1::text)", name)
+                )
+        finally:
+            await connection.close(timeout=5)
+
     @property
     def pid(self) -> int:
         """The postmaster's process id."""
