@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -110,6 +111,7 @@ class Site:
     def __init__(self, servers: LocalStack, folder: Path, pool: asyncpg.Pool, storage: CloudStorage) -> None:
         self.servers, self.folder, self.storage = servers, folder, storage
         self._pool = pool
+        self._numbers = count(1)
 
     def environment(self, said: Mapping[str, object]) -> dict[str, str]:
         """Return a service's environment: the servers' addresses, and what the test says besides."""
@@ -132,7 +134,7 @@ class Site:
         child = ChildProcess(
             module,
             [sys.executable, "-m", module],
-            log_path=self.folder / f"{module}.log",
+            log_path=self.folder / f"{module}.{next(self._numbers)}.log",  # its own, beside another of its kind
             ready=_has_started,
             env=self.process_environment(said),
         )
