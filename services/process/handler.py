@@ -21,7 +21,7 @@ from shared.events.catalogue import WorkBell
 from shared.events.envelope import read
 from shared.model.document import ObjectRef
 from shared.model.job import Job, JobType
-from shared.model.outcome import DONE, NOTHING_DUE, RECORDED, REFUSED, Outcome, Verdict
+from shared.model.outcome import BUSY, DONE, NOTHING_DUE, RECORDED, REFUSED, Outcome, Verdict
 from shared.ports.broker import Delivery
 from shared.ports.dead_letters import DeadLetterStore
 from shared.ports.stores import Failure, WorkQueue
@@ -44,7 +44,6 @@ SUPERSEDED = Outcome(Verdict.ACK, "superseded")
 DEFERRED = Outcome(Verdict.ACK, "deferred")
 RETRYING = Outcome(Verdict.ACK, "retrying")
 HANDED_ON = Outcome(Verdict.ACK, "handed_on")
-BUSY = Outcome(Verdict.NACK, "busy")
 
 ROOM_SECONDS = 15.0
 """How long a delivery that has an end waits while another job has to be alone, or the others have to leave."""

@@ -22,7 +22,7 @@ import structlog
 from aiohttp import web
 
 from shared.errors import InvalidRequest, NotFound, RateLimitError, RetryableError
-from shared.model.outcome import UNAVAILABLE, Verdict
+from shared.model.outcome import BUSY, UNAVAILABLE, Verdict
 from shared.ports.broker import Handler
 from shared.pubsub.push import MAX_BODY_BYTES, read
 from shared.runtime.problems import problem, problem_of, problems
@@ -127,6 +127,8 @@ class PushEndpoint:
             _log.error("push.malformed", subscription=route.subscription, error=error.message)
             return problem_of(error)
         outcome = await route.handler(delivery)
+        if outcome == BUSY:
+            raise _busy(route)
         if outcome.verdict is Verdict.ACK:
             return web.Response(status=204)
         return _unavailable() if outcome == UNAVAILABLE else problem(500, "INTERNAL", "Internal Server Error")
@@ -174,8 +176,7 @@ class PushEndpoint:
             except TimeoutError:
                 if not patience.expired():
                     raise
-                _log.info("push.busy", subscription=route.subscription)
-                raise RateLimitError("all slots are taken.", code="BUSY") from None
+                raise _busy(route) from None
             if self._stopping:
                 raise RetryableError("this instance is stopping.")
             yield
@@ -202,6 +203,11 @@ class Deliveries:
         """Add the route of pushes to an application that has others."""
         if self.endpoint is not None and application is not None:
             self.endpoint.add_to(application)
+
+
+def _busy(route: _Route) -> RateLimitError:
+    _log.info("push.busy", subscription=route.subscription)
+    return RateLimitError("all slots are taken.", code="BUSY")
 
 
 def _unavailable() -> web.Response:

@@ -14,7 +14,10 @@ from tests.plugins.model_server import ModelServer
 from tests.plugins.stack import Site
 
 # The SDK's own class, which we cannot change.
-pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning"),
+    pytest.mark.slow,
+]
 
 
 async def test_a_long_document_is_completed_over_many_pushes(site: Site, model: ModelServer) -> None:

@@ -136,11 +136,11 @@ async def ended(worker: ServiceProcess) -> int:
 
 
 @asynccontextmanager
-async def pushed_to(site: Site, model: ModelServer) -> AsyncIterator[tuple[ServiceProcess, Signer]]:
+async def pushed_to(site: Site, model: ModelServer, **more: object) -> AsyncIterator[tuple[ServiceProcess, Signer]]:
     """Run ingest here and process as a process that is pushed to, by a test that holds a good key."""
     signer = Signer()
     async with publishing(signer) as keys, site.service(build_ingest, IngestSettings):
-        said = model.environment() | push_settings(site, "process") | {"PUSH_CERTS_URL": keys.url}
+        said = model.environment() | push_settings(site, "process") | {"PUSH_CERTS_URL": keys.url} | more
         async with site.process("services.process", **said) as process:
             yield process, signer
 
@@ -160,7 +160,8 @@ async def test_pushes_in_flight_are_answered_at_sigterm(site: Site, model: Model
     """Work that ends within the grace time is acked; the rest is handed back uncharged and its push refused."""
     names = ["a.md", "b.md", "c.md"]
     model.answer = second_calls_hang
-    async with pushed_to(site, model) as (process, signer):
+    # Short where time has to run out; as long as it may be where it must not.
+    async with pushed_to(site, model, DRAIN_SECONDS=8 if in_time else 0.5) as (process, signer):
         for name in names:
             await site.upload(name, manual(name))
 

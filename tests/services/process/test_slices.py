@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from services.process.document import IndexDocument
-from services.process.handler import BUSY, HANDED_ON, AnswerBell
+from services.process.handler import HANDED_ON, AnswerBell
 from services.process.slices import GRACE_SECONDS, Slice, SliceOver
 from shared.clock import SystemClock
 from shared.model.job import Job, JobType, Lane
+from shared.model.outcome import BUSY
 from shared.ports.stores import Failure
 from shared.worker.gate import Gate
 from shared.worker.retry import RetryPolicy

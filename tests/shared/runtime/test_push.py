@@ -12,7 +12,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from shared.errors import AuthenticationError, DependencyUnavailable
-from shared.model.outcome import DONE, UNAVAILABLE, Outcome, Verdict
+from shared.model.outcome import BUSY, DONE, UNAVAILABLE, Outcome, Verdict
 from shared.ports.broker import Delivery
 from shared.runtime.push import PushEndpoint
 from shared.worker.gate import Gate
@@ -95,6 +95,7 @@ async def desk() -> AsyncIterator[Desk]:
         (Outcome(Verdict.ACK, "failure_recorded"), 204),
         (Outcome(Verdict.NACK, "raised"), 500),
         (UNAVAILABLE, 503),
+        (BUSY, 429),
     ],
 )
 async def test_the_outcome_is_the_answer(desk: Desk, outcome: Outcome, status: int) -> None:
