@@ -65,10 +65,10 @@ def test_expanding_migration_breaks_no_old_code(name: str) -> None:
     assert complaints(read(f"migrations/{name}")) == []
 
 
-@pytest.mark.parametrize("name", [name for name in migrations() if is_outside(read(f"migrations/{name}"))])
-def test_migration_outside_a_transaction_can_be_gone_on_with(name: str) -> None:
-    """A file that runs outside a transaction builds indexes, each of which can be built again."""
-    assert outside_statements(read(f"migrations/{name}"))
+def test_migrations_outside_a_transaction_can_be_gone_on_with() -> None:
+    """Files that run outside a transaction build indexes that can be built again; there may be none yet."""
+    for text in (read(f"migrations/{name}") for name in migrations()):
+        assert not is_outside(text) or outside_statements(text)
 
 
 @pytest.mark.parametrize(
