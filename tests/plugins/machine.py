@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from tests.plugins.crashes import Fault
-from tests.plugins.permutations import CONTENTS, FAULTS, NAMES, OWNERS, Permutations, Run
+from tests.plugins.permutations import CONTENTS, FAULTS, NAMES, OVERTAKING, OWNERS, Permutations, Run
 from tests.plugins.road import Road
 
 picks = st.integers(0, 7)
@@ -132,9 +132,9 @@ class Sequences(RuleBasedStateMachine):
         self.act("go_on", **arguments)
 
     @precondition(can("overtake"))
-    @rule()
-    def overtake(self) -> None:
-        self.act("overtake")
+    @rule(by=st.sampled_from(OVERTAKING), at=st.integers(2, 16))
+    def overtake(self, **arguments: Any) -> None:
+        self.act("overtake", **arguments)
 
     @precondition(lambda machine: machine.sequence.bells and not machine.road.embedder.errors)
     @rule(pick=picks)

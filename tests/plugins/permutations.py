@@ -36,6 +36,7 @@ from tests.plugins.road import Road, delivery
 
 BATCH = 2
 NAMES = ("a", "b")
+OVERTAKING = ("others", "one that stands", "one that stands", "nobody")
 OWNERS = ("acme", "second")
 LINES = ("one", "two", "three", "four", "five")
 ERRORS: tuple[Callable[[], Exception], ...] = (
@@ -61,6 +62,8 @@ class Standing:
     task: asyncio.Task[Outcome]
     faults: Faults
     overtaken: bool = False
+    held: tuple[Any, int] | None = None
+    """The job under its lease while it stands, and the lease's epoch."""
 
 
 class Permutations:
@@ -84,10 +87,14 @@ class Permutations:
         self.versioned = versioned
         self.contents: dict[tuple[str, int], bytes] = {}
         self.owners: defaultdict[str, set[str]] = defaultdict(set)
+        self.history: defaultdict[str, list[int | None]] = defaultdict(lambda: [None])
+        """What was live of each name, in its order; `decided` is where in it the database is."""
+        self.decided: Counter[str] = Counter()
         self.notifications: list[Delivery] = []
         self.standing: list[Standing] = []
         self.broken = 0  # how often a paid batch may have been lost, and is paid again
         self.overlaps = 0
+        self.workers = itertools.count(1)
         self.heard = False  # whether there may be a job
         self.seen: Counter[str] = Counter()
         """What steps came to: a sequence that mostly has nothing to act upon shows nothing."""
@@ -103,6 +110,7 @@ class Permutations:
         self.seen["write: new" if before is None else "write: overwrites"] += 1
         live = self.road.bucket.put(name, content, **({} if owner is None else {"organization_id": owner}))
         self.contents[name, live.generation] = content
+        self.history[name].append(live.generation)
         self.owners[name].add(owner or OWNERS[0])
         overwrote = {} if before is None else {"overwroteGeneration": str(before[0].generation)}
         self._notify(name, "OBJECT_FINALIZE", live.generation, **overwrote)
@@ -122,6 +130,7 @@ class Permutations:
         if self._is_live(name, "delete"):
             live, _ = self.road.bucket.objects[name]
             self.road.bucket.remove(name)
+            self.history[name].append(None)
             self._notify(name, "OBJECT_ARCHIVE" if self.versioned else "OBJECT_DELETE", live.generation)
 
     def describe(self, name: str, owner: str, note: str) -> None:
@@ -141,7 +150,12 @@ class Permutations:
         self.heard = True
         index = pick % len(self.notifications)
         told = self.notifications[index] if keep else self.notifications.pop(index)
+        name = told.attributes["objectId"]
+        adoptable = fault is None and self.run(self._is_adoptable(name))
         self._process("deliver", lambda process: process.ingest(told), fault)
+        if adoptable:
+            self.seen["adopted"] += 1
+            assert self.run(self._has_no_job(name)), f"{name} was to be adopted"
 
     def lose(self, pick: int) -> None:
         """Lose a notification."""
@@ -192,14 +206,18 @@ class Permutations:
             return
         self.run(self._release(self.standing.pop(pick % len(self.standing)), dies=dies))
 
-    def overtake(self) -> None:
-        """Let those that stand still outlive their leases, and others do their work."""
-        if self._has(self.standing, "overtake"):
-            for standing in self.standing:
-                standing.overtaken = True
-            self.wait(400)
-            self.recover(None)
+    def overtake(self, by: str, at: int) -> None:
+        """Let those that stand still outlive their leases. Their work is done by others, begun by one, or put back."""
+        if not self._has(self.standing, "overtake"):
+            return
+        for standing in self.standing:
+            standing.overtaken = True
+        self.wait(400)
+        self.recover(None)
+        if by == "others":
             self.work_off()
+        elif by == "one that stands":
+            self.ring(len(self.bells) - 1, keep=False, fault=(Fault.STANDS_STILL, at))
 
     def break_the_model(self, pick: int) -> None:
         """Let the next call of the model fail."""
@@ -229,6 +247,7 @@ class Permutations:
     def check_step(self) -> None:
         """Hold what is found to be whole and of one generation, at this moment too."""
         self.run(verdict.nothing_mixed(self.road, self.contents))
+        self.run(self._nothing_goes_back())
 
     def end(self) -> None:
         """Let everything end, lose every message, recover, and hold the end to be right."""
@@ -281,6 +300,30 @@ class Permutations:
     def bells(self) -> list[Any]:
         return [message for message in self.road.publisher.messages if message.topic == "work"]
 
+    async def _nothing_goes_back(self) -> None:
+        """Hold decisions to come in the bucket's order: an old answer of Storage is never the last word on a name."""
+        for row in await self.road.fetch("select name, generation from documents"):
+            name, generation = row["name"], row["generation"]
+            later = self.history[name][self.decided[name] :]
+            assert generation in later, f"{name} went back to {generation}, after {later[0]}"
+            self.decided[name] += later.index(generation)
+
+    async def _is_adoptable(self, name: str) -> bool:
+        """Say whether what is found of a name was made of the bytes that live now, under another generation."""
+        if name not in self.road.bucket.objects:
+            return False
+        live, content = self.road.bucket.objects[name]
+        for row in await self.road.fetch("select * from documents where name = $1 and live_job_id is not null", name):
+            indexed = self.contents.get((name, row["indexed_generation"]))
+            return indexed == content and row["generation"] not in {None, live.generation}
+        return False
+
+    async def _has_no_job(self, name: str) -> bool:
+        live, _ = self.road.bucket.objects[name]
+        return not await self.road.fetch(
+            "select from document_processing_jobs where name = $1 and generation = $2", name, live.generation
+        )
+
     def _notify(self, name: str, event: str, generation: int, **said: str) -> None:
         attributes = {"bucketId": BUCKET, "objectId": name, "eventType": event, "objectGeneration": str(generation)}
         self.notifications.append(delivery("uploads-ingest", b"{}", attributes | said))
@@ -294,6 +337,8 @@ class Permutations:
     ) -> None:
         kind, at = fault or (Fault.DIES, None)
         process, wrong = faulty_road(self.road, at=at, fault=kind)
+        worker = f"worker {next(self.workers)}"
+        process.process = process.worker(worker)
         self.overlaps += len(self.standing)
         task: asyncio.Task[Outcome] = asyncio.ensure_future(act(process))  # type: ignore[arg-type]
         stands = asyncio.ensure_future(wrong.standing.wait())
@@ -302,17 +347,26 @@ class Permutations:
         if task.done():
             await self._ended(Standing(what, task, wrong))
         else:
-            self.standing.append(Standing(what, task, wrong))
+            held = await self.road.fetch(
+                "select id, lease_epoch from document_processing_jobs where lease_owner = $1", worker
+            )
+            self.standing.append(Standing(what, task, wrong, held=tuple(held[0]) if held else None))
 
     async def _release(self, standing: Standing, *, dies: bool) -> None:
+        lost = standing.held is not None and not await self.road.fetch(
+            "select from document_processing_jobs where id = $1 and lease_epoch = $2 and status = 'processing'",
+            *standing.held,
+        )
         if dies:
             standing.faults.kill()
         else:
             standing.faults.go_on.set()
         await asyncio.wait({standing.task})
-        await self._ended(standing)
+        outcome = await self._ended(standing)
+        assert not lost or outcome in {None, "lease_lost"}, f"wrote without its lease: {outcome}"
 
-    async def _ended(self, ended: Standing) -> None:
+    async def _ended(self, ended: Standing) -> str | None:
+        """Count how a process ended; return its outcome if it has one."""
         if ended.faults.at is not None:
             self.seen[f"fault: {ended.faults.fault if ended.faults.fired else 'not reached'}"] += 1
         try:
@@ -320,9 +374,10 @@ class Permutations:
         except (Died, HeadraceError) as error:
             self.seen[f"{ended.what}: {'dead' if isinstance(error, Died) else error.code}"] += 1
             self.broken += 1
-            return
+            return None
         self.seen[f"{ended.what}: {outcome.name}"] += 1
         self.broken += ended.faults.fired is not None or outcome.name in {"lease_lost", "superseded"}
+        return outcome.name
 
     async def _end(self) -> None:
         for standing in self.standing:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from tests.plugins.permutations import CONTENTS, FAULTS, NAMES, OWNERS, Permutations, Run
+from tests.plugins.permutations import CONTENTS, FAULTS, NAMES, OVERTAKING, OWNERS, Permutations, Run
 from tests.plugins.road import Road
 
 STEPS = 25
@@ -25,7 +25,7 @@ WEIGHTS = {
     "work_off": 2,
     "recover": 2,
     "go_on": 4,
-    "overtake": 2,
+    "overtake": 4,
     "break_the_model": 2,
     "wait": 2,
     "decide_by_hand": 1,
@@ -47,27 +47,30 @@ def _arguments(name: str, chance: random.Random) -> dict[str, Any]:
     fault = None
     if name in LAST_POINTS and chance.random() < 0.5:
         fault = chance.choice(FAULTS), chance.randint(0, chance.choice(LAST_POINTS[name]))
-    match name:
-        case "write":
-            owner = chance.choice((None, None, None, *OWNERS))
-            return {"name": chance.choice(NAMES), "lines": chance.choice(CONTENTS), "owner": owner}
-        case "write_the_same_again" | "delete":
-            return {"name": chance.choice(NAMES)}
-        case "describe":
-            return {"name": chance.choice(NAMES), "owner": chance.choice(OWNERS), "note": chance.choice("xy")}
-        case "deliver" | "ring":
-            return {"pick": pick, "keep": chance.random() < 0.3, "fault": fault}
-        case "recover":
-            return {"fault": fault}
-        case "go_on":
-            return {"pick": pick, "dies": chance.random() < 0.3}
-        case "lose" | "break_the_model":
-            return {"pick": pick}
-        case "wait":
-            return {"seconds": chance.choice((10.0, 65.0, 400.0, 4000.0))}
-        case "decide_by_hand":
-            return {"pick": pick, "retry": chance.random() < 0.5}
-    return {}
+    draws: dict[str, Callable[[], dict[str, Any]]] = {
+        "write": lambda: {
+            "name": chance.choice(NAMES),
+            "lines": chance.choice(CONTENTS),
+            "owner": chance.choice((None, None, None, *OWNERS)),
+        },
+        "write_the_same_again": lambda: {"name": chance.choice(NAMES)},
+        "delete": lambda: {"name": chance.choice(NAMES)},
+        "describe": lambda: {
+            "name": chance.choice(NAMES),
+            "owner": chance.choice(OWNERS),
+            "note": chance.choice("xy"),
+        },
+        "deliver": lambda: {"pick": pick, "keep": chance.random() < 0.3, "fault": fault},
+        "ring": lambda: {"pick": pick, "keep": chance.random() < 0.3, "fault": fault},
+        "recover": lambda: {"fault": fault},
+        "go_on": lambda: {"pick": pick, "dies": chance.random() < 0.3},
+        "overtake": lambda: {"by": chance.choice(OVERTAKING), "at": chance.randint(2, 16)},
+        "lose": lambda: {"pick": pick},
+        "break_the_model": lambda: {"pick": pick},
+        "wait": lambda: {"seconds": chance.choice((10.0, 65.0, 400.0, 4000.0))},
+        "decide_by_hand": lambda: {"pick": pick, "retry": chance.random() < 0.5},
+    }
+    return draws.get(name, dict)()
 
 
 def failure_of(
