@@ -53,7 +53,7 @@ TOPIC_SAYS = {
     WORK: "Bells: a lane has work.",
     STAGES: "Every committed move of every job, in order per job.",
     DEAD_LETTERS: "What came to its end without success: jobs that failed, messages nobody could handle.",
-    REPLAY: "Requests to replay dead letters; reserved.",
+    REPLAY: "Requests to replay dead letters, as people make them with gcloud.",
 }
 
 
@@ -107,10 +107,11 @@ def events() -> str:
         *(f"| `{PREFIX}{topic}` | {TOPIC_SAYS[topic]} |" for topic in TOPICS),
         "",
         "## Subscriptions\n",
-        "`people`: for looking with `gcloud pubsub subscriptions pull`. `recover` does not take from its two yet;",
-        "until then what Pub/Sub itself gave up on stays there. After so many deliveries a message goes to the",
-        "dead-letter topic. Backoff is what Pub/Sub waits after a nack; the retries of a",
-        "*job* stand in the database and have their own times.\n",
+        "`people`: for looking with `gcloud pubsub subscriptions pull`. Those of ingest and process, and",
+        f"`{PREFIX}replay-recover`, are pulled from or pushed to (`DELIVERY`): a push goes to `/push/` and the name",
+        f"without `{PREFIX}`, with an ack deadline of 600 s. Recover takes from `{PREFIX}dead-letters-intake` in each",
+        "run. After so many deliveries a message goes to the dead-letter topic. Backoff is what Pub/Sub waits after a",
+        "nack; the retries of a *job* stand in the database and have their own times.\n",
         "| subscription | topic | for | filter | ordered | ack deadline | deliveries | backoff | kept |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
