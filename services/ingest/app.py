@@ -31,7 +31,7 @@ async def build(settings: IngestSettings, stack: AsyncExitStack) -> Service:
         relay=relay,
         metrics=metrics,
     )
-    consumer = Consumer(resolving(handler, letters), tracing=tracing, metrics=metrics, gate=gate)
+    consumer = Consumer(resolving(handler, letters, metrics), tracing=tracing, metrics=metrics, gate=gate)
     notifications = await stack.enter_async_context(
         wiring.deliveries(
             settings, {"uploads-ingest": (consumer, settings.ingest_concurrency)}, metrics=metrics, gate=gate

@@ -74,7 +74,7 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         gate=gate,
         slice_seconds=slice_seconds,
     )
-    consumer = Consumer(resolving(handler, letters), tracing=tracing, metrics=metrics, gate=gate)
+    consumer = Consumer(resolving(handler, letters, metrics), tracing=tracing, metrics=metrics, gate=gate)
     # Both lanes share the slots; the bulk lane can never fill the last one.
     lanes = {"work-interactive": settings.process_concurrency, "work-bulk": settings.process_concurrency - 1}
     bells = await stack.enter_async_context(

@@ -32,7 +32,7 @@ async def recover_run(settings: RecoverSettings, stack: AsyncExitStack) -> tuple
     outbox = wiring.outbox(database)
     if settings.broker_starts_empty:
         await outbox.forget_bells()
-    duties: dict[str, Duty] = {
+    inboxes: dict[str, Duty] = {
         "intake": partial(
             intake,
             await stack.enter_async_context(wiring.inbox(settings, "dead-letters-intake")),
@@ -43,8 +43,7 @@ async def recover_run(settings: RecoverSettings, stack: AsyncExitStack) -> tuple
     }
     if settings.delivery == "pull":
         inbox = await stack.enter_async_context(wiring.inbox(settings, "replay-recover"))
-        duties["replay_topic"] = partial(replay_topic.replay_topic, inbox, order, batch_size=size)
-    duties["replays"] = partial(replays, work, batch_size=size)
+        inboxes["replay_topic"] = partial(replay_topic.replay_topic, inbox, order, batch_size=size)
     run = RecoverRun(
         settings=settings,
         store=wiring.recover_store(settings, database, withdraw_on_failure=settings.on_failed_overwrite == "withdraw"),
@@ -56,7 +55,8 @@ async def recover_run(settings: RecoverSettings, stack: AsyncExitStack) -> tuple
         metrics=metrics,
         clock=SystemClock(),
         pruning=wiring.pruning_store(database),
-        letters=duties,
+        inboxes=inboxes,
+        letters={"replays": partial(replays, work, batch_size=size)},
     )
     stack.enter_context(run.gauges.shown(metrics))
     verify = None

@@ -6,6 +6,7 @@ has locked are skipped by the other.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -23,7 +24,7 @@ from shared.errors import HeadraceError, RetryableError, code_of
 from shared.ports.pruning import PruningStore
 from shared.ports.storage import ObjectStore
 from shared.ports.stores import Outbox, RecoverStore
-from shared.telemetry.instruments import RECOVER_ACTIONS, RECOVER_RUNS, RECOVER_SECONDS
+from shared.telemetry.instruments import DEAD_LETTERS, RECOVER_ACTIONS, RECOVER_RUNS, RECOVER_SECONDS
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 from shared.worker.drift import DriftCheck
@@ -35,6 +36,15 @@ _log = structlog.get_logger(__name__)
 CONNECTION_WAITS_SECONDS = (0.0, 1.0, 2.0, 4.0)
 
 Duty = Callable[[Budget], Awaitable[Counter[str]]]
+LETTER_EVENTS = {
+    ("rescue", "failed"): ("job", "created"),
+    ("intake", "new"): ("message", "created"),
+    ("intake", "failed_again"): ("message", "reopened"),
+    ("replays", "resolved"): ("job", "resolved"),
+    ("replays", "reopened"): ("message", "reopened"),
+}
+"""What the counts of duties mean for dead letters: their origin, and what became of them."""
+
 HourlyDuty = Callable[[Budget, Cursor], Awaitable[Counter[str]]]
 """Takes long, is done once in a while, and goes on where it stopped."""
 
@@ -55,10 +65,11 @@ class RecoverRun:
         metrics: Metrics,
         clock: Clock,
         pruning: PruningStore | None = None,
+        inboxes: Mapping[str, Duty] | None = None,
         letters: Mapping[str, Duty] | None = None,
     ) -> None:
-        """Take the ports; without `pruning` nothing is pruned, without `letters` (the duties that take in and replay
-        dead letters) those are left alone. `gauges` hold what the last run saw.
+        """Take the ports; without `pruning` nothing is pruned, without `inboxes` and `letters` (the duties that take in
+        and replay dead letters) those are left alone. `gauges` hold what the last run saw.
         """
         self.gauges = Gauges()
         self._settings, self._store, self._clock = settings, store, clock
@@ -83,7 +94,8 @@ class RecoverRun:
             "rescue": partial(queue.rescue, store, batch_size=size),
             "ring_due": partial(queue.ring_due, outbox, batch_size=size),
             "ring_stuck": partial(queue.ring_stuck, store, batch_size=size, threshold_seconds=threshold),
-        } | dict(letters or {})
+        }
+        self._inboxes, self._letters = dict(inboxes or {}), dict(letters or {})
 
     async def __call__(self, *, reconcile_now: bool = False) -> dict[str, Any]:
         """Return the summary: `ok`, counts per duty, errors per duty by code, and how long it took."""
@@ -97,10 +109,14 @@ class RecoverRun:
         with self._tracing.span("recover run"):
             due = await self._due(errors, now={"reconcile"} if reconcile_now else set())
             if due is not None:
-                todo = self._duties | {name: self._within(name, at) for name, at in due.items()}
+                todo = self._letters | {name: self._within(name, at) for name, at in due.items()}
                 todo["publish"] = self._publish
-                for name, duty in todo.items():
-                    await self._do(name, duty, budget, duties, errors)
+                # An inbox that is empty says so only after a wait; all wait at once, beside the work on jobs.
+                await asyncio.gather(
+                    self._in_turn(self._duties, budget, duties, errors),
+                    *(self._do(name, duty, budget, duties, errors) for name, duty in self._inboxes.items()),
+                )
+                await self._in_turn(todo, budget, duties, errors)
                 await self._look(errors)
         figures = self.gauges.latest
         summary: dict[str, Any] = {
@@ -150,6 +166,12 @@ class RecoverRun:
         duty = self._hourly[name][0]
         return lambda budget: duty(budget.half(), cursor)
 
+    async def _in_turn(
+        self, todo: Mapping[str, Duty], budget: Budget, duties: dict[str, dict[str, int]], errors: dict[str, str]
+    ) -> None:
+        for name, duty in todo.items():
+            await self._do(name, duty, budget, duties, errors)
+
     async def _do(
         self,
         name: str,
@@ -171,6 +193,9 @@ class RecoverRun:
         for outcome, count in counts.items():
             if count:
                 self._metrics.add(RECOVER_ACTIONS, count, duty=name, outcome=outcome)
+                if (name, outcome) in LETTER_EVENTS:
+                    origin, event = LETTER_EVENTS[name, outcome]
+                    self._metrics.add(DEAD_LETTERS, count, origin=origin, event=event)
 
     async def _look(self, errors: dict[str, str]) -> None:
         try:

@@ -30,6 +30,8 @@ from shared.ports.dead_letters import (
     Turn,
     letter_id_of,
 )
+from shared.telemetry.instruments import DEAD_LETTERS
+from shared.telemetry.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
 
@@ -205,7 +207,7 @@ class _Step:
     wait_seconds: float | None = None
 
 
-def resolving(handler: Handler, letters: DeadLetterStore) -> Handler:
+def resolving(handler: Handler, letters: DeadLetterStore, metrics: Metrics | None = None) -> Handler:
     """Return the handler, noting on its letter that a replayed message was handled.
 
     Noted after the handler's own transaction and before the ack: in between, a crash brings the message again, and
@@ -215,8 +217,9 @@ def resolving(handler: Handler, letters: DeadLetterStore) -> Handler:
     async def handle(delivery: Delivery) -> Outcome:
         outcome = await handler(delivery)
         letter_id = letter_id_of(delivery.attributes)
-        if letter_id is not None and outcome.verdict is Verdict.ACK and outcome != REFUSED:
-            await letters.resolve(letter_id)
+        handled = outcome.verdict is Verdict.ACK and outcome != REFUSED
+        if letter_id is not None and handled and await letters.resolve(letter_id) and metrics is not None:
+            metrics.add(DEAD_LETTERS, origin="message", event="resolved")
         return outcome
 
     return handle

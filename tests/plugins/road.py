@@ -5,10 +5,10 @@ For tests about our own decisions under any order of events: fast, exact about g
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 import asyncpg
 import pytest
@@ -16,6 +16,9 @@ import pytest
 from services.ingest.handler import IngestNotification
 from services.process.document import IndexDocument
 from services.process.handler import AnswerBell
+from services.recover.duties.intake import intake
+from services.recover.duties.replays import replays
+from services.recover.replay_topic import ReplayMessages, replay_topic
 from services.recover.run import RecoverRun
 from services.recover.settings import RecoverSettings
 from shared.clock import SystemClock
@@ -23,23 +26,45 @@ from shared.events.catalogue import WorkBell
 from shared.events.envelope import attributes_of, body_of
 from shared.model.job import JobType, Lane
 from shared.model.outcome import Outcome
-from shared.ports.broker import Delivery
+from shared.ports.broker import Delivery, Taken
+from shared.ports.dead_letters import ReplayRules
 from shared.postgres.chunks import PostgresChunkIndex
-from shared.postgres.dead_letters import PostgresDeadLetterStore
+from shared.postgres.dead_letters import PostgresDeadLetterStore, PostgresLetterDirectory
 from shared.postgres.directory import PostgresJobDirectory
 from shared.postgres.documents import PostgresDocumentStore
 from shared.postgres.jobs import PostgresWorkQueue
 from shared.postgres.outbox import PostgresOutbox
 from shared.postgres.pool import Database, open_database
 from shared.postgres.recover import PostgresRecoverStore
+from shared.postgres.replays import PostgresReplayStore
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 from shared.worker.gate import Gate
 from shared.worker.owner import owner_of
 from shared.worker.relay import Relay
+from shared.worker.replay import Replays, resolving
 from shared.worker.retry import RetryPolicy
 from shared.worker.sync import Synchroniser
 from tests.fakes import BUCKET, HashEmbedder, LineExtractor, RecordingPublisher, SimulatedBucket
+
+SUBSCRIPTIONS = {f"headrace-{name}": name for name in ("uploads-ingest", "work-interactive", "work-bulk")}
+
+
+class SimulatedInbox:
+    """An `Inbox` in memory: what is taken and not acked comes again."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Delivery] = []
+
+    async def take(self, *, limit: int, wait_seconds: float) -> Sequence[Taken]:
+        return [Taken(delivery=one, ack_id=one.message_id) for one in self.waiting[:limit]]
+
+    async def ack(self, taken: Sequence[Taken]) -> None:
+        done = {id(one.delivery) for one in taken}
+        self.waiting = [one for one in self.waiting if id(one) not in done]
+
+    async def nack(self, taken: Sequence[Taken]) -> None:
+        return None
 
 
 @dataclass
@@ -53,6 +78,10 @@ class Road:
     bucket: SimulatedBucket = field(default_factory=SimulatedBucket)
     publisher: RecordingPublisher = field(default_factory=RecordingPublisher)
     embedder: HashEmbedder = field(default_factory=HashEmbedder)
+    undelivered: SimulatedInbox = field(default_factory=SimulatedInbox)
+    """What the broker gave up on, as the next recover run finds it."""
+    orders: SimulatedInbox = field(default_factory=SimulatedInbox)
+    """Messages of the replay topic."""
 
     def __post_init__(self) -> None:
         clock = SystemClock()
@@ -66,12 +95,16 @@ class Road:
         self.synchroniser = Synchroniser(
             self.documents, self.bucket, owner_of=owner_of(template=None, default="acme"), tracing=self.tracing
         )
-        self.ingest = IngestNotification(
-            bucket=BUCKET,
-            synchroniser=self.synchroniser,
-            dead_letters=self.dead_letters,
-            relay=self.relay,
-            metrics=self.metrics,
+        self.ingest = resolving(
+            IngestNotification(
+                bucket=BUCKET,
+                synchroniser=self.synchroniser,
+                dead_letters=self.dead_letters,
+                relay=self.relay,
+                metrics=self.metrics,
+            ),
+            self.dead_letters,
+            self.metrics,
         )
         self.work = IndexDocument(
             queue=self.queue,
@@ -84,6 +117,8 @@ class Road:
             max_object_bytes=1 << 20,
         )
         self.process = self.worker("worker")
+        rules = ReplayRules(topics={"uploads-ingest": "uploads", "work-interactive": "work", "work-bulk": "work"})
+        work = Replays(PostgresReplayStore(self.database, rules), PostgresLetterDirectory(self.database), clock=clock)
         self.recover = RecoverRun(
             settings=_recover_settings(self.url),
             store=PostgresRecoverStore(self.database),
@@ -94,6 +129,15 @@ class Road:
             tracing=self.tracing,
             metrics=self.metrics,
             clock=clock,
+            inboxes={
+                "intake": partial(
+                    intake, self.undelivered, self.dead_letters, subscriptions=SUBSCRIPTIONS, batch_size=50
+                ),
+                "replay_topic": partial(
+                    replay_topic, self.orders, ReplayMessages(work, self.dead_letters), batch_size=50
+                ),
+            },
+            letters={"replays": partial(replays, work, batch_size=50)},
         )
 
     def worker(self, name: str, work: object = None) -> AnswerBell:
@@ -122,7 +166,8 @@ class Road:
     async def ring(self, lane: Lane = Lane.INTERACTIVE, *, quarantined: bool = False) -> Outcome:
         """Deliver a bell."""
         bell = WorkBell(lane=lane, quarantined=quarantined)
-        return await self.process(delivery("work-interactive", body_of(bell), attributes_of(bell)))
+        handle = resolving(self.process, self.dead_letters, self.metrics)
+        return await handle(delivery("work-interactive", body_of(bell), attributes_of(bell)))
 
     async def work_off(self) -> int:
         """Ring until nothing is due in either lane; return how many jobs ran."""
