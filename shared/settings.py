@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Iterator
 from difflib import get_close_matches
+from secrets import token_hex
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -37,6 +38,11 @@ def _parsed(value: Any) -> Any:
 
 Json = Annotated[T, NoDecode, BeforeValidator(_parsed)]
 """Written as JSON. What does not parse is one problem among the others; left to itself, the library would end there."""
+
+
+def _own_name() -> str:
+    # Host and process alone would not do: every container of Cloud Run is process 1 of localhost.
+    return f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
 
 
 class DatabaseSettings(BaseSettings):
@@ -114,7 +120,7 @@ class CommonSettings(DatabaseSettings):
     )
     cloud_run_worker_pool: str | None = Field(None, description="Set by Cloud Run in worker pools, as K_SERVICE is")
     cloud_run_job: str | None = Field(None, description="Set by Cloud Run in jobs, as K_SERVICE is")
-    worker_name: str = Field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}", description="Lease owner")
+    worker_name: str = Field(default_factory=_own_name, description="Lease owner")
 
     max_retry_attempts: int = Field(3, ge=0, le=10, description="How often a failed job is tried again")
     retry_delays_seconds: Json[tuple[int, ...]] = Field(

@@ -7,7 +7,6 @@ exporters and the same data; Google's differs by credentials that sign each requ
 from __future__ import annotations
 
 import importlib.metadata
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,14 +102,11 @@ def resource_of(service: str, settings: CommonSettings) -> Resource:
 
     On Cloud Run the platform's own facts are added; without a place and an instance Google's metrics are refused.
     """
-    instance = (
-        f"{settings.worker_name}:{secrets.token_hex(4)}"  # every container of Cloud Run is process 1 of localhost
-    )
     attributes: dict[str, str] = {
         "service.name": service,
         "service.namespace": "headrace",
         "service.version": _version(),
-        "service.instance.id": instance,
+        "service.instance.id": settings.worker_name,
     }
     if settings.exporter == "google":
         attributes |= {
@@ -124,7 +120,7 @@ def resource_of(service: str, settings: CommonSettings) -> Resource:
             "cloud.account.id": settings.google_cloud_project_id,
             "cloud.region": settings.google_cloud_region,
             "faas.name": settings.platform_name,
-            "faas.instance": instance,
+            "faas.instance": settings.worker_name,
             "faas.version": settings.k_revision or "unknown",
         }
     return Resource.create(attributes)

@@ -170,8 +170,7 @@ def test_google_needs_credentials_and_names_itself(monkeypatch: pytest.MonkeyPat
 
 def test_instances_are_told_apart() -> None:
     """Every container is process 1 of localhost, and two of them must not write the same series."""
-    settings = _settings(WORKER_NAME="localhost:1")
-    first, second = (resource_of("headrace-test", settings).attributes["service.instance.id"] for _ in range(2))
+    first, second = (resource_of("headrace-test", _settings()).attributes["service.instance.id"] for _ in range(2))
     assert first != second
 
 
