@@ -33,6 +33,7 @@ module "project" {
       "storage.googleapis.com",
     ],
     var.model_access == "vertex" ? ["aiplatform.googleapis.com"] : [],
+    var.telemetry_exporter == "google" ? ["telemetry.googleapis.com"] : [],
     var.cmek ? ["cloudkms.googleapis.com"] : [],
     length(var.api_iap_members) > 0 ? ["iap.googleapis.com"] : [],
     var.billing_account == null ? [] : ["billingbudgets.googleapis.com"],
@@ -55,8 +56,8 @@ module "identity" {
   project_roles = merge(
     var.model_access == "vertex" ? { "roles/aiplatform.user" = toset(["api", "process"]) } : {},
     var.telemetry_exporter == "google" ? {
-      "roles/cloudtrace.agent"        = toset(["api", "ingest", "process", "recover"])
-      "roles/monitoring.metricWriter" = toset(["api", "ingest", "process", "recover"])
+      "roles/telemetry.tracesWriter"  = toset(["api", "ingest", "process", "recover"])
+      "roles/telemetry.metricsWriter" = toset(["api", "ingest", "process", "recover"])
     } : {},
   )
   signers      = toset(["api"])

@@ -44,7 +44,7 @@ ALWAYS = {
     "scheduler": {(*_service("recover"), "roles/run.invoker")},
 }
 
-TELEMETRY = {(*PROJECT, "roles/cloudtrace.agent"), (*PROJECT, "roles/monitoring.metricWriter")}
+TELEMETRY = {(*PROJECT, "roles/telemetry.tracesWriter"), (*PROJECT, "roles/telemetry.metricsWriter")}
 VERTEX = (*PROJECT, "roles/aiplatform.user")
 BY_VERTEX_AND_GOOGLE = {
     "api": {*TELEMETRY, VERTEX},
