@@ -94,6 +94,9 @@ class WorkQueue(Protocol):
 
         The others have a vector by now, or another job has claimed them. A claim holds as long as the lease it was made
         under: texts of a dead worker, or of an attempt that has ended, can be claimed by anybody.
+
+        Raises:
+            LeaseLost: nothing was claimed because the lease is no more.
         """
         ...
 

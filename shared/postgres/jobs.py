@@ -113,6 +113,10 @@ class PostgresWorkQueue:
             claimed = await self._sql.claim_texts.all(
                 connection, job_id=lease.job_id, epoch=lease.epoch, space_id=space_id, hashes=list(hashes)
             )
+        if not claimed:
+            # Who has lost its lease can claim nothing ever again, and must not wait for others' claims to end.
+            async with self._owned(lease):
+                pass
         return {row["text_hash"] for row in claimed}
 
     async def add_embeddings(  # noqa: D102

@@ -163,3 +163,15 @@ async def test_an_emptied_broker_is_rung_anew(road: Road) -> None:
     assert await road.outbox.forget_bells() == 2
     assert await road.outbox.ring_due(limit=10) == 2
     assert await road.outbox.ring_due(limit=10) == 0
+
+
+async def test_a_worker_without_its_lease_does_not_wait_for_texts_of_others(road: Road) -> None:
+    """It is told when it claims texts, not only by its next heartbeat; else it would look at them again and again."""
+    road.bucket.put("a.txt", b"one")
+    await road.notify("a.txt")
+    job = await road.queue.claim(Lane.INTERACTIVE, worker="w")
+    space, texts = road.embedder.space, [text_hash("one")]
+    assert await road.queue.claim_texts(job.lease, space, texts) == set(texts)
+    await road.fetch("update document_processing_jobs set lease_epoch = lease_epoch + 1")
+    with pytest.raises(LeaseLost):
+        await road.queue.claim_texts(job.lease, space, texts)

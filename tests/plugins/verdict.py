@@ -46,8 +46,8 @@ async def wipe(road: Road) -> None:
     """Make the road as if nothing had ever been on it."""
     async with road.database.get_connection() as connection:
         await connection.execute(
-            "delete from chunks; delete from embeddings; delete from job_events; delete from outbox;"
-            "delete from dead_letters; delete from recover_runs; delete from document_processing_jobs;"
+            "delete from chunks; delete from embeddings; delete from embedding_claims; delete from job_events;"
+            "delete from outbox; delete from dead_letters; delete from recover_runs; delete from document_processing_jobs;"
             "delete from documents; update test_clock set shifted = '0'"
         )
     road.bucket.objects.clear()
