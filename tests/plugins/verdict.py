@@ -47,8 +47,8 @@ async def wipe(road: Road) -> None:
     async with road.database.get_connection() as connection:
         await connection.execute(
             "delete from chunks; delete from embeddings; delete from embedding_claims; delete from job_events;"
-            "delete from outbox; delete from dead_letters; delete from recover_runs; delete from document_processing_jobs;"
-            "delete from documents; update test_clock set shifted = '0'"
+            "delete from outbox; delete from dead_letters; delete from recover_runs;"
+            "delete from document_processing_jobs; delete from documents; update test_clock set shifted = '0'"
         )
     road.bucket.objects.clear()
     road.bucket.downloads.clear()
