@@ -7,20 +7,21 @@ database. Only what could not be recorded is left to the broker.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import structlog
 from opentelemetry.trace import SpanKind
 
 from services.process.quarantine import Quarantine
+from services.process.registry import Registry, handle
 from services.process.slices import GRACE_SECONDS, SliceOver
 from shared.clock import Clock
-from shared.errors import InvalidRequest, LeaseLost, RetryableError, Superseded, UnprocessableContent
+from shared.errors import InvalidRequest, LeaseLost, RetryableError, Superseded
 from shared.events.catalogue import WorkBell
 from shared.events.envelope import read
 from shared.model.document import ObjectRef
-from shared.model.job import Job, JobType
+from shared.model.job import Job
 from shared.model.outcome import BUSY, DONE, NOTHING_DUE, RECORDED, REFUSED, Outcome, Verdict
 from shared.ports.broker import Delivery
 from shared.ports.dead_letters import DeadLetterStore
@@ -35,9 +36,6 @@ from shared.worker.retry import Again, Later, Over, RetryPolicy, describe
 from shared.worker.sync import Synchroniser
 
 _log = structlog.get_logger(__name__)
-
-JobHandler = Callable[[Job], Awaitable[None]]
-"""Does the work of one job type, under the job's lease; returns when the job is `completed`, else raises."""
 
 LEASE_LOST = Outcome(Verdict.ACK, "lease_lost")
 SUPERSEDED = Outcome(Verdict.ACK, "superseded")
@@ -56,7 +54,7 @@ class AnswerBell:
         self,
         *,
         worker: str,
-        handlers: Mapping[JobType, JobHandler],
+        handlers: Registry,
         queue: WorkQueue,
         dead_letters: DeadLetterStore,
         synchroniser: Synchroniser,
@@ -140,7 +138,7 @@ class AnswerBell:
         try:
             async with asyncio.timeout(hard_seconds) as hard:
                 await under_lease(
-                    self._work(job),
+                    handle(self._handlers, job),
                     queue=self._queue,
                     lease=job.lease,
                     clock=self._clock,
@@ -164,12 +162,6 @@ class AnswerBell:
             return await self._failed(job, error)
         _log.info("job.completed")
         return DONE
-
-    async def _work(self, job: Job) -> None:
-        handler = self._handlers.get(job.job_type)
-        if handler is None:
-            raise UnprocessableContent(f"this service has no handler for {job.job_type} jobs.", code="UNKNOWN_JOB_TYPE")
-        await handler(job)
 
     async def _failed(self, job: Job, error: Exception) -> Outcome:
         failure = describe(error)

@@ -61,6 +61,15 @@ class JobType(enum.StrEnum):
     JIRA_REFRESH = "jira_refresh"
     MONDAY_SYNC = "monday_sync"
 
+    @classmethod
+    def named(cls, value: str) -> JobType:
+        """Return the type of a row, also one that only a newer version knows: that one belongs to no handler."""
+        if value in cls._value2member_map_:
+            return cls(value)
+        stranger = str.__new__(cls, value)
+        stranger._name_, stranger._value_ = "UNKNOWN", value
+        return stranger
+
 
 def state_is_consistent(status: Status, stage: Stage) -> bool:
     """Say whether a row may hold this pair at all."""

@@ -13,7 +13,7 @@ def job(row: Any) -> Job:
     return Job(
         id=row["id"],
         document_id=row["document_id"],
-        job_type=JobType(row["job_type"]),
+        job_type=JobType.named(row["job_type"]),
         bucket=row["bucket"],
         name=row["name"],
         file_path=row["file_path"],

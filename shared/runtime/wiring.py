@@ -33,9 +33,10 @@ from shared.postgres.prune import PostgresPruningStore
 from shared.postgres.rate_limits import PostgresTurns
 from shared.postgres.recover import PostgresRecoverStore
 from shared.postgres.replays import PostgresReplayStore
+from shared.postgres.tasks import PostgresTaskStore
 from shared.pubsub import topics
 from shared.runtime.identity import Certificates, TokenVerifier
-from shared.runtime.push import Deliveries, PushEndpoint
+from shared.runtime.push import ANSWER_SECONDS, Deliveries, PushEndpoint
 from shared.settings import CommonSettings, DeliverySettings, ModelSettings, OwnerSettings
 from shared.storage.gcs import CloudStorage
 from shared.telemetry.instruments import POOL_CONNECTIONS
@@ -95,11 +96,12 @@ async def deliveries(
     metrics: Metrics,
     gate: Gate,
     slots: asyncio.Semaphore | None = None,
+    answer_seconds: float = ANSWER_SECONDS,
 ) -> AsyncIterator[Deliveries]:
     """Take the deliveries of subscriptions, by pull or push as the settings say; the handlers do not know which.
 
     `handlers` gives each subscription its handler and how many of its deliveries are handled at once; `slots` bounds
-    all of them together.
+    all of them together. A push is answered within `answer_seconds`, whatever its handler does.
     """
     if settings.delivery == "pull":
         from shared.pubsub.puller import Puller  # noqa: PLC0415 - as above
@@ -122,7 +124,9 @@ async def deliveries(
         )
         return
     async with verifier(settings, [settings.push_service_account or ""]) as verify:
-        endpoint = PushEndpoint(verify, gate=gate, drain_seconds=settings.drain_seconds, slots=slots)
+        endpoint = PushEndpoint(
+            verify, gate=gate, drain_seconds=settings.drain_seconds, slots=slots, answer_seconds=answer_seconds
+        )
         for subscription, (handler, concurrency) in handlers.items():
             endpoint.add(subscription, handler, concurrency=concurrency)
         yield Deliveries(on_stop=[endpoint.stop, gate.stop], endpoint=endpoint)
@@ -231,6 +235,11 @@ def work_queue(
         max_defer_hours=max_defer_hours,
         withdraw_on_failure=withdraw_on_failure,
     )
+
+
+def task_store(database: Database) -> PostgresTaskStore:
+    """Return jobs without a document."""
+    return PostgresTaskStore(database)
 
 
 def recover_store(settings: CommonSettings, database: Database, *, withdraw_on_failure: bool) -> PostgresRecoverStore:

@@ -16,6 +16,7 @@ import pytest
 from services.ingest.handler import IngestNotification
 from services.process.document import IndexDocument
 from services.process.handler import AnswerBell
+from services.process.registry import Registry
 from services.recover.duties.intake import intake
 from services.recover.duties.replays import replays
 from services.recover.replay_topic import ReplayMessages, replay_topic
@@ -140,11 +141,11 @@ class Road:
             letters={"replays": partial(replays, work, batch_size=50)},
         )
 
-    def worker(self, name: str, work: object = None) -> AnswerBell:
-        """Return another process worker on the same queue."""
+    def worker(self, name: str, work: object = None, *, others: Registry | None = None) -> AnswerBell:
+        """Return another process worker on the same queue; `others` are handlers of jobs without a document."""
         return AnswerBell(
             worker=name,
-            handlers={JobType.DOCUMENT_PROCESSING: work or self.work},
+            handlers={JobType.DOCUMENT_PROCESSING: work or self.work, **(others or {})},
             queue=self.queue,
             dead_letters=self.dead_letters,
             synchroniser=self.synchroniser,

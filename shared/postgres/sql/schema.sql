@@ -148,6 +148,8 @@ create index jobs_by_status on document_processing_jobs (status, updated_at);
 create index jobs_newest on document_processing_jobs (created_at desc, id desc);
 create index jobs_newest_of_organization on document_processing_jobs (organization_id, created_at desc, id desc);
 create index jobs_of_document on document_processing_jobs (document_id);
+create index jobs_unfinished_tasks on document_processing_jobs
+  (job_type, entity_type, entity_id) where document_id is null and status in ('pending', 'processing');
 create index jobs_failures on document_processing_jobs (error_code) where status = 'failed';
 
 -- The ledger: every move, and the outbox of stage events (published_at is null: still to be sent).
@@ -560,6 +562,8 @@ grant delete on document_processing_jobs to headrace_recover;
 grant insert (id, document_id, bucket, name, file_path, generation, metageneration, document_revision,
   organization_id, user_id, lane, priority, max_attempts, last_rung_at, size_bytes, crc32c, md5, trace_parent,
   metadata) on document_processing_jobs to headrace_ingest, headrace_process, headrace_recover, headrace_api;
+grant insert (job_type, entity_type, entity_id, payload) on document_processing_jobs
+  to headrace_process, headrace_recover, headrace_api;
 grant update (metageneration, document_revision, organization_id, user_id, status, processing_stage, attempts,
   rescue_count, quarantined, next_attempt_at, deferred_since, last_rung_at, ring_count, lease_owner, lease_until,
   may_finish, checkpoint, progress_done, error_code, error_message, error_context, updated_at, completed_at) on

@@ -20,6 +20,7 @@ FILES = (
     "recover",
     "replays",
     "spaces",
+    "tasks",
 )
 
 
@@ -56,14 +57,23 @@ _SETTLES = frozenset(
     {"add_automatic_batch", "unfinished_batches", "ended_jobs", "supersede_replays", "silent_messages"}
 )
 _EMBEDS = _all("rate_limits")
+# `TaskStore.add`: asks for work about many files.
+_ASKS = _some("tasks", "take_turn", "unfinished_task", "insert_task") | _some("jobs", "add_outbox")
 
 QUERIES: dict[str, set[str]] = {
     "headrace_ingest": _DECIDES | _CONSUMES | _RELAYS,
-    "headrace_process": _DECIDES | _CONSUMES | _RELAYS | _EMBEDS | _all("jobs") | _some("spaces", "add_space"),
+    "headrace_process": _DECIDES
+    | _CONSUMES
+    | _RELAYS
+    | _EMBEDS
+    | _all("jobs")
+    | _all("tasks")
+    | _some("spaces", "add_space"),
     "headrace_recover": _DECIDES
     | _CONSUMES
     | _RELAYS
     | _RESTARTS
+    | _ASKS
     | _some("dead_letters", "take_in")
     | _some("outbox", "forget_bells")
     | _all("prune")
@@ -71,6 +81,7 @@ QUERIES: dict[str, set[str]] = {
     | _all("replays", but=frozenset({"newest_batches", "preview"})),
     "headrace_api": _DECIDES
     | _EMBEDS
+    | _ASKS
     | _all("directory")
     | _all("replays", but=_SETTLES)
     | _some("recover", "list_documents")

@@ -21,6 +21,7 @@ QUERY_FILES = (
     "spaces",
     "rate_limits",
     "prune",
+    "tasks",
 )
 
 

@@ -1,0 +1,39 @@
+-- Jobs without a document. Claims, leases and failures are those of all jobs (jobs.sql).
+
+-- name: take_turn
+-- Two people who ask for the same at once get one task.
+select pg_advisory_xact_lock(hashtext('headrace_tasks'), hashtext(:entity))
+
+-- name: unfinished_task
+-- The one that is waiting or running.
+select id from document_processing_jobs
+where document_id is null and job_type = :job_type and organization_id = :organization_id
+  and entity_type = :entity_type and entity_id = :entity_id and status in ('pending', 'processing')
+order by created_at limit 1
+
+-- name: insert_task
+-- Its bell is written in the same transaction.
+insert into document_processing_jobs (id, job_type, organization_id, user_id, entity_type, entity_id, payload, lane,
+  priority, max_attempts, trace_parent, last_rung_at)
+values (:id, :job_type, :organization_id, :user_id, :entity_type, :entity_id, :payload, :lane,
+  :priority, :max_attempts, :trace_parent, headrace_now())
+
+-- name: save_task
+-- Fenced by the lease's epoch; there is no document whose revision could have moved.
+update document_processing_jobs set
+  checkpoint = :checkpoint, progress_done = :done, progress_total = :total, progress_unit = :unit,
+  updated_at = headrace_now()
+where id = :job_id and lease_epoch = :epoch and status = 'processing'
+
+-- name: finish_task
+-- The end of the road.
+update document_processing_jobs set
+  status = 'completed', processing_stage = 'completed', lease_owner = null, lease_until = null, checkpoint = null,
+  quarantined = false, result = :result, error_code = null, error_message = null, deferred_since = null,
+  completed_at = headrace_now(), updated_at = headrace_now()
+where id = :job_id and lease_epoch = :epoch and status = 'processing'
+
+-- name: resolve_letters
+-- The effect resolves the letters of the failures before it.
+update dead_letters set state = 'resolved', resolved_at = headrace_now()
+where job_id = :job_id and state in ('open', 'replaying')
