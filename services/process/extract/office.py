@@ -22,7 +22,12 @@ _OFFICE_RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relat
 
 
 def slide_sections(document: Any) -> Iterator[Section]:
-    """Yield one section per slide, its notes at the end."""
+    """Yield one section per slide, its notes at the end.
+
+    The library tells the slides of an OpenDocument presentation only if one has notes; without, headings are cited.
+    """
+    if not document.pages:
+        yield from heading_sections(document)
     for page in document.pages or ():
         notes = f"\n\nNotes: {page.speaker_notes}" if page.speaker_notes else ""
         text = without_heading_marks(str(page.content)) + notes

@@ -80,3 +80,10 @@ def test_refuses_what_is_empty_unknown_or_cut_off(tmp_path: Path) -> None:
     assert verdict(written(tmp_path, b"PK\x03\x04" + b"garbage" * 20), "a.docx") == "CORRUPT"
     ole = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600) + "EncryptedPackage".encode("utf-16-le")
     assert verdict(written(tmp_path, ole), "a.docx") == "ENCRYPTED"
+
+
+def test_a_page_that_begins_with_thousands_of_comments_is_known_at_once(tmp_path: Path) -> None:
+    """Comments before a tag that never comes are looked at once each; the time does not double with every one."""
+    comments = b"<!--a-->" * 4_000
+    assert sniff(written(tmp_path, comments + b"x"), name="a.txt") == media.TEXT
+    assert sniff(written(tmp_path, comments + b"<html>"), name="a.txt") == media.HTML
