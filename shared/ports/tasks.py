@@ -16,7 +16,7 @@ from shared.model.job import JobType, Lane, Lease
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewTask:
-    """What is to be done, and for whom. Entity type and id say what it is about; one such task at most is unfinished."""
+    """What is to be done, and for whom. Type and id say what it is about; one such task at most is unfinished."""
 
     job_type: JobType
     organization_id: str
