@@ -18,6 +18,9 @@ from shared.runtime.health import Ping
 from shared.worker.consumer import Consumer
 from shared.worker.gate import Gate
 
+_ANSWERING_SECONDS = 10.0
+"""What an answer has left of a request's time."""
+
 
 async def recover_run(settings: RecoverSettings, stack: AsyncExitStack) -> tuple[RecoverRun, Service]:
     """Open what recover needs; return its one use case, and the service around it without a clock of its own."""
@@ -72,7 +75,14 @@ async def recover_run(settings: RecoverSettings, stack: AsyncExitStack) -> tuple
         gate = Gate(database.ping, clock=SystemClock())
         consumer = Consumer(order, tracing=tracing, metrics=metrics, gate=gate)
         orders = await stack.enter_async_context(
-            wiring.deliveries(settings, {"replay-recover": (consumer, 1)}, metrics=metrics, gate=gate)
+            wiring.deliveries(
+                settings,
+                {"replay-recover": (consumer, 1)},
+                metrics=metrics,
+                gate=gate,
+                # A request to this service ends when a run would have to.
+                answer_seconds=settings.function_timeout_seconds - _ANSWERING_SECONDS,
+            )
         )
         orders.add_to(service.application)
         service.on_stop = orders.on_stop

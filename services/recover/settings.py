@@ -26,7 +26,7 @@ class RecoverSettings(OwnerSettings, DeliverySettings):
     )
     stuck_job_threshold_minutes: float = Field(5, gt=0, description="How old a bell is before it is rung again")
     batch_size: int = Field(50, ge=1, le=1000, description="Jobs taken at once")
-    function_timeout_seconds: float = Field(540, gt=0, description="Time limit of one run")
+    function_timeout_seconds: float = Field(540, ge=15, description="Time limit of one run")
     function_timeout_buffer_seconds: float = Field(30, ge=0, description="Kept back at the end of a run")
     reconcile_every_seconds: float = Field(3600, ge=0, description="How often bucket and index are compared")
     prune_every_seconds: float = Field(3600, ge=0, description="How often what is old is removed")

@@ -188,3 +188,14 @@ async def test_an_address_that_cannot_be_read_is_a_wrong_setting() -> None:
         async with open_database("mysql://user:secret@host/name"):
             pass
     assert "secret" not in caught.value.message
+
+
+async def test_a_server_that_only_reads_is_an_outage(database_url: str) -> None:
+    """A standby that has not taken over yet refuses to write; that passes, so no attempt is charged."""
+    async with open_database(database_url, size=1) as database:
+        with pytest.raises(DependencyUnavailable) as caught:
+            async with database.transaction() as connection:
+                await connection.execute("set transaction read only")
+                await connection.execute("delete from documents")
+        assert caught.value.code == "DATABASE_UNAVAILABLE"
+        assert is_outage(caught.value)
