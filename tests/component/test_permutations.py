@@ -39,6 +39,7 @@ async def open_road(url: str) -> AsyncIterator[Road]:
         road = Road(
             database=database, url=url, tracing=tracing, metrics=metrics, embedder=HashEmbedder(batch_size=BATCH)
         )
+        road.publisher.messages = verdict.Told()
         await verdict.open_clock(road)
         yield road
 

@@ -62,8 +62,8 @@ class Standing:
     task: asyncio.Task[Outcome]
     faults: Faults
     overtaken: bool = False
-    held: tuple[Any, int] | None = None
-    """The job under its lease while it stands, and the lease's epoch."""
+    held: tuple[Any, str] | None = None
+    """The job under its lease while it stands, and its own name."""
 
 
 class Permutations:
@@ -347,14 +347,12 @@ class Permutations:
         if task.done():
             await self._ended(Standing(what, task, wrong))
         else:
-            held = await self.road.fetch(
-                "select id, lease_epoch from document_processing_jobs where lease_owner = $1", worker
-            )
-            self.standing.append(Standing(what, task, wrong, held=tuple(held[0]) if held else None))
+            held = await self.road.value("select id from document_processing_jobs where lease_owner = $1", worker)
+            self.standing.append(Standing(what, task, wrong, held=(held, worker) if held else None))
 
     async def _release(self, standing: Standing, *, dies: bool) -> None:
         lost = standing.held is not None and not await self.road.fetch(
-            "select from document_processing_jobs where id = $1 and lease_epoch = $2 and status = 'processing'",
+            "select from document_processing_jobs where id = $1 and lease_owner = $2 and status = 'processing'",
             *standing.held,
         )
         if dies:

@@ -26,6 +26,22 @@ Contents = Mapping[tuple[str, int], bytes]
 """What every generation that ever lived held, by name and generation."""
 
 
+class Told(list[Message]):
+    """Messages of the broker, and how many each topic was ever sent, whoever has taken them since."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ever: Counter[str] = Counter()
+
+    def append(self, message: Message) -> None:
+        self.ever[message.topic] += 1
+        super().append(message)
+
+    def clear(self) -> None:
+        self.ever.clear()
+        super().clear()
+
+
 async def open_clock(road: Road) -> None:
     """Let the database's clock be moved by a row: replacing the function would make every statement be planned anew."""
     await road.fetch("create table test_clock (shifted interval not null)")
@@ -217,6 +233,18 @@ async def dead_letters_match(road: Road) -> None:
     assert all(told[str(row["id"])] for row in letters), told
 
 
+async def nothing_counts_as_told_that_was_not(road: Road) -> None:
+    """Hold each row that is marked as published to have been published: before its mark, whoever died in between."""
+    marked = await road.fetch(
+        "select topic, count(*) from outbox where published_at is not null group by topic "
+        "union all select 'stages', count(*) from job_events where published_at is not null"
+    )
+    told = road.publisher.messages
+    if isinstance(told, Told):
+        short = [dict(row) for row in marked if told.ever[row["topic"]] < row["count"]]
+        assert not short, (short, told.ever)
+
+
 async def attempts_are_sane(road: Road) -> None:
     """Hold every job within its bounds: attempts, rescues, and no lease on what does not run."""
     wrong = await road.fetch(
@@ -234,6 +262,7 @@ async def all_is_well(road: Road, contents: Contents) -> None:
     await in_step_but_for_ends_by_verdict(road)
     await ledgers_are_legal(road)
     await dead_letters_match(road)
+    await nothing_counts_as_told_that_was_not(road)
     await attempts_are_sane(road)
 
 
