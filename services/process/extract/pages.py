@@ -85,7 +85,10 @@ async def _page_texts(data: bytes, pdf: Any) -> list[str]:
         if pdf is None or verdict.code != "CORRUPT":
             raise
         # The second opinion: a plainer reader that forgives more.
-        return [_plain_text(pdf, index) for index in range(len(pdf))]
+        try:
+            return [_plain_text(pdf, index) for index in range(len(pdf))]
+        except pypdfium2.PdfiumError:
+            raise verdict from None
     pages = {int(page.page_number): without_heading_marks(str(page.content)) for page in document.pages or ()}
     count = max(len(pdf) if pdf is not None else 0, *pages, 0)
     return [pages.get(number, "") for number in range(1, count + 1)]
