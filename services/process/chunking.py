@@ -1,7 +1,8 @@
 """Segments into chunks: pieces small enough for the model, each with its exact place. Pure and deterministic.
 
 Structure first: a chunk never crosses a segment, and a table is cut between rows, with its header on every piece.
-Then the token budget: prose is cut where paragraphs, sentences or words end, in this order of preference.
+Then anchors, which hold the effect of an edit near it. Then the token budget: prose is cut where paragraphs, sentences
+or words end, in this order of preference.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from semantic_text_splitter import TextSplitter
 
+from services.process.anchors import anchors, row_anchors
 from shared.ids import text_hash
 from shared.model.document import Chunk, Segment
 from shared.model.locator import Locator, LocatorKind
@@ -69,7 +71,13 @@ class Chunker:
         """Return the chunks of one segment; none when it holds only white space."""
         text = storable(segment.text)
         first_row = _row_of_header(text, segment.locator)
-        return [self._chunk(text, piece, segment.locator, first_row) for piece in self._pieces(text)]
+        # What fits as a whole stays whole; a part of something longer is never so short.
+        ends = [len(text)] if self._fits(text) else [*anchors(text), len(text)]
+        return [
+            self._chunk(text, piece, segment.locator, first_row)
+            for start, end in zip([0, *ends], ends, strict=False)
+            for piece in self._pieces(text, start, end)
+        ]
 
     def finish(self) -> list[Chunk]:
         """Return what was kept back at the end of the file (nothing today: a chunk never crosses a segment)."""
@@ -89,15 +97,16 @@ class Chunker:
     def _fits(self, text: str) -> bool:
         return len(text) <= self._budget * _CHARACTERS_PER_TOKEN and self._size(text) <= self._budget
 
-    def _pieces(self, text: str) -> Iterator[_Piece]:
-        start, end = _trim(text, 0, len(text))
+    def _pieces(self, text: str, start: int, end: int) -> Iterator[_Piece]:
+        """Cut what stands between two anchors."""
+        start, end = _trim(text, start, end)
         if start == end:
             return
         if self._fits(text[start:end]):
             yield _Piece(start, end)
             return
         waiting: _Piece | None = None
-        for block in _blocks(text):
+        for block in _blocks(text, start, end):
             for piece in self._rows(text, block) if block.header else self._prose(text, block):
                 if waiting is None:
                     waiting = piece
@@ -129,12 +138,16 @@ class Chunker:
         yield from self._within_budget(text, *_trim(text, at, end))
 
     def _rows(self, text: str, block: _Piece) -> Iterator[_Piece]:
-        """Pack whole rows; all pieces but the first get the header, unless it would eat half of the budget."""
+        """Pack whole rows, from anchor to anchor; all pieces but the first get the header, unless it would eat half of
+        the budget.
+        """
         header = block.header if self._size(block.header) * 2 <= self._budget else ""
         body = block.start + len(block.header)
         pending = _Piece(block.start, _trim(text, block.start, body)[1], "", 0, 0)
-        for number, (start, end) in enumerate(_lines(text, body, block.end), 1):
-            if self._fits(pending.header + text[pending.start : end]):
+        rows = list(_lines(text, body, block.end))
+        firsts = set(row_anchors([text[start:end] for start, end in rows]))
+        for number, (start, end) in enumerate(rows, 1):
+            if number - 1 not in firsts and self._fits(pending.header + text[pending.start : end]):
                 pending = dataclasses.replace(pending, end=end, last_row=number)
                 continue
             yield from self._row_or_parts(text, pending)
@@ -159,10 +172,10 @@ def chunk(
     yield from chunker.finish()
 
 
-def _blocks(text: str) -> Iterator[_Piece]:
+def _blocks(text: str, start: int, stop: int) -> Iterator[_Piece]:
     """Tell tables from prose; a table's piece carries its two header lines."""
-    lines = list(_lines(text, 0, len(text), keep_empty=True))
-    prose_start = index = 0
+    lines = list(_lines(text, start, stop, keep_empty=True))
+    prose_start, index = start, 0
     while index < len(lines):
         start, end = lines[index]
         rule = lines[index + 1] if index + 1 < len(lines) else None
@@ -171,7 +184,7 @@ def _blocks(text: str) -> Iterator[_Piece]:
             continue
         if prose_start < start:
             yield _Piece(prose_start, start)
-        header_end = min(rule[1] + 1, len(text))
+        header_end = min(rule[1] + 1, stop)
         index += 2
         end = header_end
         while index < len(lines) and text.startswith("|", lines[index][0]):
@@ -179,8 +192,8 @@ def _blocks(text: str) -> Iterator[_Piece]:
             index += 1
         yield _Piece(start, end, text[start:header_end])
         prose_start = end
-    if prose_start < len(text):
-        yield _Piece(prose_start, len(text))
+    if prose_start < stop:
+        yield _Piece(prose_start, stop)
 
 
 def _lines(text: str, start: int, end: int, *, keep_empty: bool = False) -> Iterator[tuple[int, int]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
+from services.process.anchors import REACH_BYTES, anchors, row_anchors
 from services.process.extract.protocol import MAX_SEGMENT_CHARACTERS
 from shared.model.document import Segment
 from shared.model.locator import Locator, LocatorKind
@@ -91,16 +93,25 @@ def sheet_sections(sheet: str, rows: Sequence[Sequence[str]], *, column: int, ro
 
 
 def _parts_of(rows: Sequence[Sequence[str]]) -> Iterator[tuple[int, int]]:
-    """Cut the rows below the header, so that a part with its header is usually one segment."""
+    """Cut the rows below the header, so that a part with its header is usually one segment; at an anchor, if any."""
     room = MAX_SEGMENT_CHARACTERS * 3 // 4 - sum(map(len, rows[0]))
-    start, used = 1, 0
-    for number in range(1, len(rows)):
-        size = sum(map(len, rows[number])) + 3 * len(rows[number])
+    firsts = [0, *(number + 1 for number in row_anchors(table_text(rows).split("\n")[2:]))]
+    start, used, number = 1, 0, 1
+    while number < len(rows):
+        size = _size_of(rows[number])
         if number > start and (number - start >= ROWS_PER_SEGMENT or used + size > room):
+            at = firsts[bisect_right(firsts, number) - 1]
+            number = at if at > (start + number) // 2 else number
             yield start, number
             start, used = number, 0
+            continue
         used += size
+        number += 1
     yield start, len(rows)
+
+
+def _size_of(row: Sequence[str]) -> int:
+    return sum(map(len, row)) + 3 * len(row)
 
 
 def column_letters(number: int) -> str:
@@ -117,10 +128,15 @@ def _cell(value: str) -> str:
 
 
 def _end_of_part(text: str, position: int) -> int:
+    """Return where a long text is cut: at an anchor, where its chunks are cut anyway, so that no edit moves them."""
     if len(text) - position <= MAX_SEGMENT_CHARACTERS:
         return len(text)
     limit = position + MAX_SEGMENT_CHARACTERS
+    # What follows within reach has a say in what is an anchor.
+    found = [position + place for place in anchors(text[position : limit + REACH_BYTES + 1])]
     half = position + MAX_SEGMENT_CHARACTERS // 2
+    if eligible := [place for place in found if half < place <= limit]:
+        return eligible[-1]
     for mark in ("\n\n", "\n", " "):
         at = text.rfind(mark, half, limit)
         if at > 0:
