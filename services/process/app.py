@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
+from services.process.audit_cleanup import CleanUp
+from services.process.bulk_import import ImportPrefix
 from services.process.document import IndexDocument
 from services.process.extract.extractor import ChildExtractor
 from services.process.handler import AnswerBell
@@ -57,13 +59,31 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         temp_dir=str(folder),
         slice_seconds=slice_seconds,
     )
+    tasks = wiring.task_store(database)
+    synchroniser = wiring.synchroniser(settings, database, storage, tracing)
+    bulk_import = ImportPrefix(
+        tasks=tasks,
+        storage=storage,
+        synchroniser=synchroniser,
+        clock=SystemClock(),
+        bucket=settings.bucket,
+        max_pending=settings.bulk_import_max_pending,
+        slice_seconds=slice_seconds,
+    )
+    clean_up = CleanUp(
+        tasks=tasks, store=wiring.pruning_store(database), clock=SystemClock(), slice_seconds=slice_seconds
+    )
     letters = wiring.dead_letters(database)
     handler = AnswerBell(
         worker=settings.worker_name,
-        handlers={JobType.DOCUMENT_PROCESSING: index},
+        handlers={
+            JobType.DOCUMENT_PROCESSING: index,
+            JobType.BULK_IMPORT: bulk_import,
+            JobType.AUDIT_CLEANUP: clean_up,
+        },
         queue=queue,
         dead_letters=letters,
-        synchroniser=wiring.synchroniser(settings, database, storage, tracing),
+        synchroniser=synchroniser,
         relay=relay,
         retries=RetryPolicy(settings.retry_delays_seconds),
         tracing=tracing,

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind
 
 from services.process.quarantine import Quarantine
 from services.process.registry import Registry, handle
-from services.process.slices import GRACE_SECONDS, SliceOver
+from services.process.slices import GRACE_SECONDS, Paused, SliceOver
 from shared.clock import Clock
 from shared.errors import InvalidRequest, LeaseLost, RetryableError, Superseded
 from shared.events.catalogue import WorkBell
@@ -147,6 +147,8 @@ class AnswerBell:
                 )
         except SliceOver:
             return await self._across_outages(lambda: self._hand_on(job))
+        except Paused:
+            return HANDED_ON
         except asyncio.CancelledError:
             # A shutdown. The attempt is handed back uncharged; if that fails too, the lease runs out and recover helps.
             await asyncio.shield(asyncio.ensure_future(self._hand_back(job)))

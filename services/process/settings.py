@@ -21,6 +21,12 @@ class ProcessSettings(ModelSettings, OwnerSettings, DeliverySettings):
     )
     max_object_bytes: int = Field(MAX_FILE_BYTES, ge=1, description="Larger files are refused before download")
     max_defer_hours: int = Field(24, ge=1, le=240, description="How long a rate-limited job may wait in all")
+    bulk_import_max_pending: int = Field(
+        200,
+        ge=1,
+        le=10_000,
+        description="Jobs of one import that wait or are worked on at most; it makes no more till then",
+    )
     on_failed_overwrite: Literal["withdraw", "keep"] = Field(
         "withdraw", description="Whether the old version stays searchable when the new one cannot be indexed"
     )

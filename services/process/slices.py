@@ -16,6 +16,10 @@ class SliceOver(Exception):
     """Not a failure: the time is over, and everything that was done is committed."""
 
 
+class Paused(Exception):
+    """Not a failure: the handler has put its job back itself, with everything that was done, to go on later."""
+
+
 class Slice:
     """The time of one delivery; without a bound it is never over."""
 

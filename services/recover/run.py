@@ -28,6 +28,7 @@ from shared.telemetry.instruments import DEAD_LETTERS, RECOVER_ACTIONS, RECOVER_
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 from shared.worker.drift import DriftCheck
+from shared.worker.pruning import Keep
 from shared.worker.relay import Relay
 from shared.worker.sync import Synchroniser
 
@@ -82,7 +83,7 @@ class RecoverRun:
             "reconcile": (partial(reconcile.reconcile, check), settings.reconcile_every_seconds)
         }
         if pruning is not None:
-            keep = prune.Keep(
+            keep = Keep(
                 outbox_days=settings.outbox_keep_days,
                 ledger_days=settings.ledger_keep_days,
                 deleted_days=settings.deleted_keep_days,

@@ -36,11 +36,18 @@ class DocumentStore(Protocol):
         ...
 
     async def commit(
-        self, ref: ObjectRef, decision: Decision, *, expected_revision: int, trace_parent: str | None = None
+        self,
+        ref: ObjectRef,
+        decision: Decision,
+        *,
+        expected_revision: int,
+        trace_parent: str | None = None,
+        import_id: UUID | None = None,
     ) -> Committed | None:
         """Carry out a decision if the revision is still the expected one (0: no row yet); None if it has moved.
 
-        Document, superseded jobs, the new job and its bell (outbox row) are written together or not at all.
+        Document, superseded jobs, the new job and its bell (outbox row) are written together or not at all. A new job
+        that is made for an import is of the bulk lane and about that import.
         """
         ...
 

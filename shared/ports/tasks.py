@@ -46,6 +46,31 @@ class TaskStore(Protocol):
         """Record where a successor goes on, and how far the work is. Raises `LeaseLost`, and writes nothing then."""
         ...
 
+    async def pause(
+        self,
+        lease: Lease,
+        *,
+        checkpoint: Mapping[str, Any],
+        done: int,
+        total: int | None,
+        unit: str,
+        delay_seconds: float = 0,
+    ) -> None:
+        """Save as `save` does and put the task back, due after the delay, so that others get the worker meanwhile.
+
+        A task that got somewhere has proved itself: it goes on with fresh attempts, and need not run alone any more.
+        Raises `LeaseLost`, and writes nothing then.
+        """
+        ...
+
+    async def waiting(self, task_id: UUID, *, limit: int) -> int:
+        """Return how many jobs that this import made have not ended; counted up to `limit`."""
+        ...
+
+    async def outcomes(self, task_id: UUID) -> Mapping[str, int]:
+        """Return how many jobs this import made, by status; costs time with their number."""
+        ...
+
     async def finish(self, lease: Lease, *, result: Mapping[str, Any]) -> None:
         """Set `completed` with a result; its dead letters are resolved. Raises `LeaseLost`, and writes nothing then."""
         ...

@@ -44,7 +44,13 @@ class PostgresDocumentStore:
         return None if row is None else rows.document(row)
 
     async def commit(  # noqa: D102
-        self, ref: ObjectRef, decision: Decision, *, expected_revision: int, trace_parent: str | None = None
+        self,
+        ref: ObjectRef,
+        decision: Decision,
+        *,
+        expected_revision: int,
+        trace_parent: str | None = None,
+        import_id: UUID | None = None,
     ) -> Committed | None:
         async with self._db.transaction() as connection:
             row = await self._sql.lock_document_by_name.first(connection, bucket=ref.bucket, name=ref.name)
@@ -54,7 +60,7 @@ class PostgresDocumentStore:
                 case Nothing():
                     return Committed(document_id=None if row is None else row["id"], job_id=None)
                 case Index(live, owner):
-                    return await self._index(connection, row, live, owner, trace_parent)
+                    return await self._index(connection, row, live, owner, trace_parent, import_id)
                 case Adopt(live, owner):
                     return await self._adopt(connection, row, live, owner)
                 case Describe(live, owner):
@@ -63,7 +69,13 @@ class PostgresDocumentStore:
                     return await self._remove(connection, row)
 
     async def _index(
-        self, connection: Connection, row: Any, live: ObjectMetadata, owner: Owner | None, trace_parent: str | None
+        self,
+        connection: Connection,
+        row: Any,
+        live: ObjectMetadata,
+        owner: Owner | None,
+        trace_parent: str | None,
+        import_id: UUID | None,
     ) -> Committed | None:
         known = owner or Owner(organization_id=UNKNOWN_ORGANIZATION)
         if row is None:
@@ -80,7 +92,7 @@ class PostgresDocumentStore:
             await self._sql.record_generation.run(
                 connection, id=document_id, supersessions=supersessions, **_content(live), **_owner(known)
             )
-        job_id = await self._make_job(connection, document_id, revision, live, known, trace_parent)
+        job_id = await self._make_job(connection, document_id, revision, live, known, trace_parent, import_id)
         await self._sql.point_to_job.run(connection, id=document_id, job_id=job_id)
         if owner is None and job_id is not None:
             await self._refuse(connection, document_id, job_id)
@@ -94,6 +106,7 @@ class PostgresDocumentStore:
         live: ObjectMetadata,
         owner: Owner,
         trace_parent: str | None,
+        import_id: UUID | None,
     ) -> UUID | None:
         made = await self._sql.insert_job.first(
             connection,
@@ -104,6 +117,7 @@ class PostgresDocumentStore:
             priority=_priority(live),
             max_attempts=self._max_attempts,
             trace_parent=trace_parent,
+            import_id=None if import_id is None else str(import_id),
             metadata=live.metadata,
             generation=live.generation,
             metageneration=live.metageneration,

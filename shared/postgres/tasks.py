@@ -69,6 +69,42 @@ class PostgresTaskStore:
         if not saved:
             raise LeaseLost
 
+    async def pause(  # noqa: D102
+        self,
+        lease: Lease,
+        *,
+        checkpoint: Mapping[str, Any],
+        done: int,
+        total: int | None,
+        unit: str,
+        delay_seconds: float = 0,
+    ) -> None:
+        async with self._db.transaction() as connection:
+            paused = await self._sql.pause_task.first(
+                connection,
+                job_id=lease.job_id,
+                epoch=lease.epoch,
+                checkpoint=dict(checkpoint),
+                done=done,
+                total=total,
+                unit=unit,
+                delay_seconds=float(delay_seconds),
+            )
+            if paused is None:
+                raise LeaseLost
+            if not delay_seconds:  # else it is rung for when it is due
+                await effects.ring_for(connection, paused)
+
+    async def waiting(self, task_id: UUID, *, limit: int) -> int:  # noqa: D102
+        async with self._db.get_connection() as connection:
+            count: int = await self._sql.count_waiting.value(connection, import_id=str(task_id), limit=limit)
+        return count
+
+    async def outcomes(self, task_id: UUID) -> Mapping[str, int]:  # noqa: D102
+        async with self._db.get_connection() as connection:
+            found = await self._sql.count_outcomes.all(connection, import_id=str(task_id))
+        return {row["status"]: row["jobs"] for row in found}
+
     async def finish(self, lease: Lease, *, result: Mapping[str, Any]) -> None:  # noqa: D102
         async with self._db.transaction() as connection:
             if not await self._sql.finish_task.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from uuid import UUID
 
 import structlog
 
@@ -32,11 +33,13 @@ class Synchroniser:
         tracing: Tracing,
     ) -> None:
         """`owner_of` says to whom an object belongs."""
-        self._documents, self._storage, self._owner_of = documents, storage, owner_of
+        self._documents, self._storage, self.owner_of = documents, storage, owner_of
         self._tracing = tracing
 
-    async def bring_in_step(self, ref: ObjectRef) -> tuple[Decision, Committed]:
+    async def bring_in_step(self, ref: ObjectRef, *, import_id: UUID | None = None) -> tuple[Decision, Committed]:
         """Return what was decided and done. May be called for any reason, at any time, by anybody, at once.
+
+        A new job that an import makes waits in the bulk lane and names the import (`import_id`).
 
         Raises:
             Conflict: others decided about the same object all the time; nothing was written by this call.
@@ -46,7 +49,7 @@ class Synchroniser:
             document = await self._documents.read(ref)
             # Storage is asked after the revision was read: what it says is at least as new as the row.
             live = await self._storage.stat(ref)
-            decision = decide(document, live, None if live is None else self._owner_of(live))
+            decision = decide(document, live, None if live is None else self.owner_of(live))
             if isinstance(decision, Nothing):
                 return decision, Committed(document_id=None if document is None else document.id, job_id=None)
             committed = await self._documents.commit(
@@ -54,6 +57,7 @@ class Synchroniser:
                 decision,
                 expected_revision=0 if document is None else document.revision,
                 trace_parent=self._tracing.traceparent(),
+                import_id=import_id,
             )
             if committed is not None:
                 _log.info(

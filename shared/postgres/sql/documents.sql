@@ -60,13 +60,14 @@ update document_processing_jobs set
 where id = :job_id
 
 -- name: insert_job
--- One per generation. A tenant's jobs beyond 50 waiting ones go to the bulk lane.
+-- One per generation. A tenant's jobs beyond 50 waiting ones go to the bulk lane, and those of an import always.
 insert into document_processing_jobs (id, document_id, bucket, name, file_path, generation, metageneration,
   document_revision, organization_id, user_id, priority, max_attempts, size_bytes, crc32c, md5, trace_parent, metadata,
-  last_rung_at, lane)
+  entity_type, entity_id, last_rung_at, lane)
 values (:id, :document_id, :bucket, :name, :file_path, :generation, :metageneration, :revision, :organization_id,
-  :user_id, :priority, :max_attempts, :size_bytes, :crc32c, :md5, :trace_parent, :metadata, headrace_now(),
-  case when (select count(*) from (
+  :user_id, :priority, :max_attempts, :size_bytes, :crc32c, :md5, :trace_parent, :metadata,
+  case when :import_id::text is not null then 'bulk_import' end, :import_id, headrace_now(),
+  case when :import_id::text is null and (select count(*) from (
          select from document_processing_jobs
          where status = 'pending' and lane = 'interactive' and not quarantined and organization_id = :organization_id
          limit 50) waiting) < 50

@@ -150,6 +150,9 @@ create index jobs_newest_of_organization on document_processing_jobs (organizati
 create index jobs_of_document on document_processing_jobs (document_id);
 create index jobs_unfinished_tasks on document_processing_jobs
   (job_type, entity_type, entity_id) where document_id is null and status in ('pending', 'processing');
+create index jobs_of_import on document_processing_jobs
+  (entity_id, status) where entity_type = 'bulk_import' and job_type = 'document_processing';
+create unique index jobs_history_once on document_processing_jobs (entity_id) where job_type = 'history';
 create index jobs_failures on document_processing_jobs (error_code) where status = 'failed';
 
 -- The ledger: every move, and the outbox of stage events (published_at is null: still to be sent).
@@ -649,3 +652,12 @@ grant select (space_id, organization_id, text_hash, embedding) on embeddings to 
   headrace_api;
 grant insert (space_id, organization_id, text_hash, embedding) on embeddings to headrace_ingest, headrace_process,
   headrace_recover, headrace_api;
+
+-- Imports name themselves on the jobs they make; and the process service removes what is old when it is asked to.
+grant insert (entity_type, entity_id) on document_processing_jobs to headrace_ingest;
+grant delete on outbox, job_events, dead_letters, replay_batches, recover_runs to headrace_process;
+grant select (resolved_at) on dead_letters to headrace_process;
+grant select on replay_batches to headrace_process;
+grant update (state) on replay_batches to headrace_process;
+grant select (batch_id, state) on replays to headrace_process;
+grant select (id, started_at), update (id) on recover_runs to headrace_process;

@@ -25,6 +25,31 @@ update document_processing_jobs set
   updated_at = headrace_now()
 where id = :job_id and lease_epoch = :epoch and status = 'processing'
 
+-- name: pause_task
+-- Back to the queue with what was done: the work got somewhere, so it goes on with fresh attempts and not alone.
+update document_processing_jobs set
+  status = 'pending', processing_stage = 'pending', lease_owner = null, lease_until = null,
+  attempts = 0, rescue_count = 0, quarantined = false, deferred_since = null, error_code = null, error_message = null,
+  checkpoint = :checkpoint, progress_done = :done, progress_total = :total, progress_unit = :unit,
+  next_attempt_at = headrace_now() + make_interval(secs => :delay_seconds),
+  last_rung_at = case when :delay_seconds > 0 then last_rung_at else headrace_now() end, updated_at = headrace_now()
+where id = :job_id and lease_epoch = :epoch and status = 'processing'
+returning id, lane, quarantined, trace_parent
+
+-- name: count_waiting
+-- Jobs of an import that have not ended.
+select count(*) from (
+  select from document_processing_jobs
+  where entity_type = 'bulk_import' and entity_id = :import_id and job_type = 'document_processing'
+    and status in ('pending', 'processing')
+  limit :limit) waiting
+
+-- name: count_outcomes
+-- What became of the jobs of an import; asked once, at its end.
+select status, count(*) as jobs from document_processing_jobs
+where entity_type = 'bulk_import' and entity_id = :import_id and job_type = 'document_processing'
+group by status
+
 -- name: finish_task
 -- The end of the road.
 update document_processing_jobs set

@@ -10,12 +10,12 @@ import pytest
 from services.recover.budget import Budget
 from services.recover.duties import prune
 from services.recover.duties.cursor import Cursor
-from services.recover.duties.prune import Keep
 from shared.clock import SystemClock
 from shared.errors import Conflict
 from shared.model.job import Lane
 from shared.ports.stores import Failure
 from shared.postgres.prune import PostgresPruningStore
+from shared.worker.pruning import Keep
 from tests.plugins.clock import ManualClock
 from tests.plugins.road import Road
 

@@ -68,6 +68,7 @@ QUERIES: dict[str, set[str]] = {
     | _EMBEDS
     | _all("jobs")
     | _all("tasks")
+    | _some("prune", "prune_outbox", "prune_ledger", "prune_runs", "prune_letters", "prune_replays")
     | _some("spaces", "add_space"),
     "headrace_recover": _DECIDES
     | _CONSUMES
