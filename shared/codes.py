@@ -47,6 +47,18 @@ def _final(code: str, meaning: str, action: str, origin: str) -> Code:
 BY_PLACE: dict[Place, tuple[Code, ...]] = {
     Place.FILE: (
         _final(
+            "ANSWER_TOO_LONG",
+            "An image holds more text than one answer of the model takes, or the model repeats itself.",
+            "The file is split; or `READ_IMAGES=ocr`, then retry.",
+            "Reading of images by a model.",
+        ),
+        _final(
+            "CONTENT_BLOCKED",
+            "The model refuses to read an image: its safety rules, or a copy of something protected.",
+            "Nothing, if the verdict is right; else `READ_IMAGES=ocr`, then retry.",
+            "Reading of images by a model.",
+        ),
+        _final(
             "CORRUPT",
             "The file is damaged, cut off, or not what it says it is.",
             _NEW_FILE,
@@ -97,6 +109,12 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
         ),
     ),
     Place.JOB: (
+        _final(
+            "ANSWER_INVALID",
+            "A model's answer about an image had not the form that was asked for, twice.",
+            f"Look whether the model was changed; then {_RETRY.format('ANSWER_INVALID')}.",
+            "Reading of images by a model.",
+        ),
         _final(
             "AUTHENTICATION_FAILED",
             "A credential of ours was refused, or a caller of the api has none.",

@@ -3,6 +3,7 @@
     HeadraceError
     ├─ RetryableError                  the same call may succeed later
     │  ├─ RateLimitError               429 or a quota: a deferral, costs no attempt
+    │  │  └─ BudgetExhausted           our own bound on a day's spending; a deferral without an end
     │  ├─ DependencyUnavailable        refused, reset, timed out, 500, 503
     │  ├─ PoolExhausted                no database connection became free in time
     │  ├─ Conflict                     serialization failure or deadlock; run the transaction again
@@ -32,6 +33,10 @@ class HeadraceError(Exception):
     calls: int | None = None
     """How many calls of a model had been made when it was raised; set by the adapters that count them."""
 
+    input_tokens: int = 0
+    output_tokens: int = 0
+    """What answers of a model had used that were of no use; set as `calls` is."""
+
     def __init__(self, message: str | None = None, *, code: str | None = None) -> None:
         """Take a sentence for people; without one, the class's own first line is used."""
         self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
@@ -60,6 +65,12 @@ class RateLimitError(RetryableError):
     """The model or service is limiting calls; the job waits without using up an attempt."""
 
     code = "RATE_LIMITED"
+
+
+class BudgetExhausted(RateLimitError):
+    """The organization's budget for models is used up; the job waits until the next day, by UTC, or for a larger one."""
+
+    code = "BUDGET_EXHAUSTED"
 
 
 class DependencyUnavailable(RetryableError):

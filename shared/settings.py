@@ -19,6 +19,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, Validation
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigurationError
+from shared.model.quota import Quota
 
 S = TypeVar("S", bound="DatabaseSettings")
 T = TypeVar("T")
@@ -163,8 +164,23 @@ class ModelSettings(CommonSettings):
     )
     gemini_embedding_model: str = Field("gemini-embedding-001", description="The embedding model's name")
     gemini_embedding_dimensions: int = Field(768, ge=64, le=3072, description="Length of its vectors")
+    gemini_embedding_batch_size: int = Field(100, ge=1, le=100, description="Texts of one request at most")
+    model_quotas: Json[dict[str, Quota]] = Field(
+        {},
+        description="What all processes together may use of a model, as JSON: model to `requests_per_minute` (each text"
+        " of a batch is one), `tokens_per_minute` and `concurrency` (calls under way); the same for all services",
+    )
     model_price_per_million_tokens: float = Field(
-        0.0, ge=0, description="What a million tokens cost, in any currency; for the metric of costs"
+        0.0, ge=0, description="What a million tokens of a model cost that is not in MODEL_PRICES, in any currency"
+    )
+    model_prices: Json[dict[str, Annotated[float, Field(ge=0)]]] = Field(
+        {}, description="What a million tokens cost, as JSON: model to price, all in one currency"
+    )
+    budget_per_day: float | None = Field(
+        None,
+        ge=0,
+        description="What an organization without a budget of its own (`headrace budgets set`) may spend on indexing"
+        " within a day of UTC, in the currency of the prices; no bound when empty",
     )
     gemini_base_url: str | None = Field(None, description="URL of a stand-in for the Gemini API; for tests")
 

@@ -33,7 +33,7 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
     refuse_unverified_exposure(settings)
     tracing, metrics = await stack.enter_async_context(telemetry("headrace-api", settings))
     database = await stack.enter_async_context(wiring.database(settings, metrics))
-    embedder = await stack.enter_async_context(wiring.late_embedder(settings, metrics, wiring.turns(database)))
+    embedder = await stack.enter_async_context(wiring.late_embedder(settings, metrics, wiring.turns(settings, database)))
     storage = await stack.enter_async_context(wiring.object_store(settings))
     check = DriftCheck(
         documents=wiring.document_listing(database),

@@ -29,7 +29,7 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
     database = await stack.enter_async_context(wiring.database(settings, metrics))
     storage = await stack.enter_async_context(wiring.object_store(settings))
     publisher = await stack.enter_async_context(wiring.publisher(settings, metrics))
-    embedder = await stack.enter_async_context(wiring.embedder(settings, metrics, wiring.turns(database)))
+    embedder = await stack.enter_async_context(wiring.embedder(settings, metrics, wiring.turns(settings, database)))
     folder = stack.enter_context(workspace(settings.temp_dir))
     extractor = await stack.enter_async_context(
         ChildExtractor(

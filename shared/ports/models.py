@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
+from uuid import UUID
 
 from shared.model.document import Segment
 from shared.model.space import EmbeddingSpace
@@ -54,14 +55,70 @@ class Embedder(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What a model saw in one image, and what that cost."""
+
+    text: str
+    """What is written there, in reading order."""
+    description: str
+    """What else there is to see; empty where the image shows nothing but text."""
+    input_tokens: int
+    output_tokens: int
+    calls: int
+
+
+class ImageReader(Protocol):
+    """Reads images: pages without a text layer, photos, drawings. Safe to call from many tasks."""
+
+    @property
+    def model(self) -> str:
+        """The model's name, for metrics and prices."""
+        ...
+
+    async def read(self, image: bytes, *, media_type: str) -> Reading:
+        """Return what is written and shown in an image; both texts are bounded, and may be empty.
+
+        Errors carry what they cost (`calls`, `input_tokens`, `output_tokens`).
+
+        Raises:
+            RateLimitError: with what the service asked to wait, if it did. Perhaps no call was made: it was known.
+            AuthenticationError: the key or account was refused; exactly one call was made.
+            RetryableError: timed out, refused, 5xx, after the bounded tries inside one call.
+            UnprocessableContent: `CONTENT_BLOCKED`, `ANSWER_TOO_LONG`: this image, with this model, never.
+            NonRetryableError: `ANSWER_INVALID` after a second call, or the service says that the request is wrong.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """What a call is going to use. `id` is of this call alone."""
+
+    id: UUID
+    requests: int = 1
+    """As the service counts them: of a batch, each text may be one."""
+    tokens: int = 0
+    """An estimate."""
+    longest_seconds: float = 60.0
+    """How long the call may take; a turn that nobody gives back is free again then."""
+
+
 class Turns(Protocol):
     """Keeps the pace of calls to a model that limits them, for this process or for all that share the limit.
 
-    As long as a model refuses nothing, every turn is free.
+    A model without a quota, as long as it refuses nothing, gives every turn freely.
     """
 
-    async def take(self, model: str) -> float:
-        """Take a turn and return 0; or take none, and return how many seconds it is until it is worth asking again."""
+    async def take(self, model: str, turn: Turn) -> float:
+        """Take a turn and return 0; or take none, and return how many seconds it is until it is worth asking again.
+
+        A turn that was taken is to be given back.
+        """
+        ...
+
+    async def give_back(self, model: str, turn: Turn, *, used_tokens: int | None = None) -> None:
+        """Say that the call is over, and what it used if that is known. Best effort: nothing is raised."""
         ...
 
     async def refused(self, model: str, *, wait_seconds: float) -> None:

@@ -393,8 +393,18 @@ create table rate_limits (
   seeking       boolean,
   blocked_until timestamptz,
   next_turn_at  timestamptz,
-  refused_at    timestamptz
+  refused_at    timestamptz,
+  requests_until timestamptz, -- with a quota: until when the requests that were taken are being earned
+  tokens_until  timestamptz
 );
+
+-- Calls under way, of models that have a bound on them. Those of a dead process are free again after `until`.
+create table model_calls (
+  id    uuid primary key,
+  model text not null,
+  until timestamptz not null
+);
+create index model_calls_of_model on model_calls (model, until);
 
 --------------------------------------------------------------------------------------------------------- chunks
 
@@ -637,8 +647,11 @@ grant update (id) on recover_runs to headrace_recover;
 
 grant select on rate_limits to headrace_process, headrace_api;
 grant insert (model) on rate_limits to headrace_process, headrace_api;
-grant update (rate, seeking, blocked_until, next_turn_at, refused_at) on rate_limits to headrace_process,
-  headrace_api;
+grant update (rate, seeking, blocked_until, next_turn_at, refused_at, requests_until, tokens_until) on rate_limits to
+  headrace_process, headrace_api;
+
+grant delete on model_calls to headrace_process, headrace_api;
+grant select (id, model, until), insert (id, model, until) on model_calls to headrace_process, headrace_api;
 
 grant delete on chunks to headrace_ingest, headrace_process, headrace_recover, headrace_api;
 grant select (job_id, document_id, organization_id, text_hash) on chunks to headrace_ingest, headrace_process,
