@@ -218,6 +218,12 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "Nothing; it is asked again.",
             "Download.",
         ),
+        _passing(
+            "SPACE_SWITCHED",
+            "Another embedding space became the searched one in this very moment; the step is done again in that one.",
+            "Nothing.",
+            "Completion of a file; search.",
+        ),
         _final(
             "SUPERSEDED",
             "A newer version of the file has arrived, or it was removed. No failure.",
@@ -341,12 +347,30 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "Close some, or run more of the api.",
             "The api.",
         ),
+        _final(
+            "SPACE_INCOMPLETE",
+            "Passages lack a vector in the space, so that they would not be found after a switch to it.",
+            "Wait for the jobs that fill it, or start them again: `./headrace reembed --to SPACE`.",
+            "The api, at a switch.",
+        ),
+        _final(
+            "SPACE_IN_USE",
+            "The embedding space is the one that is searched.",
+            "Switch to another one first.",
+            "The api, when a space is dropped.",
+        ),
     ),
     Place.COMMAND: (
         _final(
             "CONFIGURATION",
             "Settings are wrong or missing; the process does not start.",
             "Correct all that the message names; see [configuration](configuration.md).",
+        _final(
+            "UNKNOWN_SPACE",
+            "There is no such embedding space, or nothing here makes its vectors.",
+            "`./headrace spaces list` says which there are; a new model may need its key in the settings.",
+            "The api; jobs that fill a space which is gone.",
+        ),
             "Every service and command.",
         ),
         _passing(

@@ -35,7 +35,7 @@ class PostgresChunkIndex:
         if len(request.vector) != request.space.dimensions:
             raise InvalidRequest("the question's vector is of another space.", code="SPACE_MISMATCH")
         async with self._db.transaction(Scope(organization_id=request.organization_id)) as connection:
-            space_id = await spaces.find(connection, request.space)
+            space_id = await spaces.to_search(connection, request.space)
             if space_id is None:
                 return []
             search = self._search.with_integers(space_id=space_id, dimensions=request.space.dimensions)
@@ -50,6 +50,8 @@ class PostgresChunkIndex:
                 vector_weight=self._weight,
                 limit=request.limit,
             )
+            # Dropped before the statement began? From then on it could not be.
+            await spaces.still_there(connection, space_id)
         return [
             SearchHit(
                 document_id=row["document_id"],

@@ -43,7 +43,6 @@ class PostgresWorkQueue:
         self._max_defer_hours = max_defer_hours
         self._withdraw = withdraw_on_failure
         self._clock = clock or SystemClock()
-        self._space_ids: dict[str, int] = {}
 
     async def claim(self, lane: Lane, *, worker: str, quarantined: bool = False) -> Job | None:  # noqa: D102
         asked = {"lane": lane.value, "quarantined": quarantined, "worker": worker}
@@ -109,7 +108,7 @@ class PostgresWorkQueue:
         self, lease: Lease, space: EmbeddingSpace, hashes: Collection[bytes]
     ) -> set[bytes]:
         space_id = await self._space_id(space)
-        async with self._db.get_connection() as connection:
+        async with self._db.get_connection() as connection, spaces.writing():
             claimed = await self._sql.claim_texts.all(
                 connection, job_id=lease.job_id, epoch=lease.epoch, space_id=space_id, hashes=list(hashes)
             )
@@ -129,7 +128,7 @@ class PostgresWorkQueue:
         calls: int,
     ) -> None:
         space_id = await self._space_id(space)
-        async with self._owned(lease) as (connection, job, _):
+        async with self._owned(lease) as (connection, job, _), spaces.writing():
             await self._sql.add_embeddings.run(
                 connection,
                 space_id=space_id,
@@ -140,8 +139,8 @@ class PostgresWorkQueue:
             await self._sql.count_model_use.run(connection, job_id=lease.job_id, tokens=tokens, calls=calls, done=0)
 
     async def complete(self, lease: Lease, space: EmbeddingSpace, *, result: Mapping[str, Any]) -> None:  # noqa: D102
-        space_id = await self._space_id(space)
         async with self._owned(lease) as (connection, job, document):
+            space_id = await spaces.to_show(connection, space)
             counts = await self._sql.chunk_counts.first(connection, job_id=lease.job_id, space_id=space_id)
             if counts["unembedded"]:
                 raise InvalidRequest("chunks without a vector cannot be made visible.", code="INCOMPLETE")
@@ -251,8 +250,6 @@ class PostgresWorkQueue:
             yield connection, job, document
 
     async def _space_id(self, space: EmbeddingSpace) -> int:
-        """Return the row id of a space; made, and committed, when it is new. Looked up once per process."""
-        if space.key not in self._space_ids:
-            async with self._db.get_connection() as connection:
-                self._space_ids[space.key] = await spaces.add(connection, space)
-        return self._space_ids[space.key]
+        """Return the row id of a space. Asked anew each time: the space may have been dropped, and made again."""
+        async with self._db.get_connection() as connection:
+            return await spaces.to_write(connection, space)

@@ -1,5 +1,8 @@
 """Search on the real index: only what is visible, only one's own, and both kinds of score."""
 
+import pytest
+
+from shared.errors import Conflict
 from shared.model.space import EmbeddingSpace
 from shared.ports.stores import SearchRequest
 from tests.plugins.road import Road
@@ -69,11 +72,12 @@ async def test_filters_narrow_the_answer(road: Road) -> None:
 
 
 async def test_spaces_are_never_mixed(road: Road) -> None:
-    """A question in a space without vectors finds nothing rather than comparing what cannot be compared."""
+    """A question's vector of a space that is not the searched one is refused, not compared with what it cannot be."""
     await index(road, a="alpha")
     other = EmbeddingSpace(model="other", dimensions=8)
     request = SearchRequest(text="alpha", vector=[0.1] * 8, space=other, organization_id="acme")
-    assert await road.index.search(request) == []
+    with pytest.raises(Conflict, match="SPACE_SWITCHED"):
+        await road.index.search(request)
 
 
 async def test_questions_made_of_syntax_are_just_words(road: Road) -> None:

@@ -148,8 +148,7 @@ create index jobs_by_status on document_processing_jobs (status, updated_at);
 create index jobs_newest on document_processing_jobs (created_at desc, id desc);
 create index jobs_newest_of_organization on document_processing_jobs (organization_id, created_at desc, id desc);
 create index jobs_of_document on document_processing_jobs (document_id);
-create index jobs_unfinished_tasks on document_processing_jobs
-  (job_type, entity_type, entity_id) where document_id is null and status in ('pending', 'processing');
+create index jobs_tasks on document_processing_jobs (job_type, entity_type, entity_id) where document_id is null;
 create index jobs_of_import on document_processing_jobs
   (entity_id, status) where entity_type = 'bulk_import' and job_type = 'document_processing';
 create unique index jobs_history_once on document_processing_jobs (entity_id) where job_type = 'history';
@@ -432,11 +431,14 @@ create table embedding_spaces (
   metric             text not null check (metric in ('cosine')),
   task_type          text not null,
   normaliser_version integer not null,
-  created_at         timestamptz not null default headrace_now()
+  created_at         timestamptz not null default headrace_now(),
+  state              text not null default 'filling' check (state in ('filling', 'active', 'retired')),
+  activated_at       timestamptz
 );
 
 -- One vector per text, organization and space: identical text is embedded once, and a killed worker's successor finds
 -- what is done. One partition with its own HNSW index per space (made by `headrace_add_space`).
+create unique index embedding_spaces_one_active on embedding_spaces (state) where state = 'active';
 create table embeddings (
   space_id        smallint not null references embedding_spaces (id),
   organization_id text not null,
@@ -484,8 +486,11 @@ begin
   perform pg_advisory_xact_lock(hashtext('headrace_add_space'));
   select id into found_id from embedding_spaces where key = space_key;
   if found_id is not null then return found_id; end if;
-  insert into embedding_spaces (key, model, dimensions, metric, task_type, normaliser_version)
-  values (space_key, space_model, space_dimensions, space_metric, space_task_type, version) returning id into found_id;
+  insert into embedding_spaces (key, model, dimensions, metric, task_type, normaliser_version, state, activated_at)
+  select space_key, space_model, space_dimensions, space_metric, space_task_type, version,
+    case when first then 'active' else 'filling' end, case when first then headrace_now() end
+  from (select not exists (select from embedding_spaces where state = 'active') as first) here
+  returning id into found_id;
   execute format('create table embeddings_%s partition of embeddings for values in (%s)', found_id, found_id);
   execute format('create index embeddings_%s_hnsw on embeddings_%s using hnsw ((embedding::halfvec(%s)) halfvec_cosine_ops)',
     found_id, found_id, space_dimensions);
@@ -495,6 +500,19 @@ end $$;
 ---------------------------------------------------------------------------------------------- row-level security
 
 do $$
+-- Removes a space that is not searched, with its vectors. Whoever calls it has bounded how long locks are waited for.
+create function headrace_drop_space(space_id smallint) returns void language plpgsql
+security definer set search_path = public, pg_temp as $$
+begin
+  perform pg_advisory_xact_lock(hashtext('headrace_add_space'));
+  if exists (select from embedding_spaces where id = space_id and state = 'active') then
+    raise exception 'space % is the one that is searched', space_id using errcode = 'object_in_use';
+  end if;
+  execute format('drop table if exists embeddings_%s', space_id);
+  delete from embedding_claims claim where claim.space_id = headrace_drop_space.space_id;
+  delete from embedding_spaces where id = space_id;
+end $$;
+
 declare
   tenant_table text;
 begin
@@ -560,6 +578,11 @@ grant execute on function headrace_add_space(text, text, integer, text, text, in
 
 -- What each role may do, table by table. Nobody may truncate or change a table, and only the process service may read
 -- and write the text of passages; the api reads it as `headrace_tenant`, one organization at a time.
+revoke execute on function headrace_drop_space(smallint) from public;
+grant execute on function headrace_drop_space(smallint) to headrace_api;
+grant execute on function headrace_add_space(text, text, integer, text, text, integer) to headrace_api;
+grant select on embedding_spaces to headrace_process, headrace_api;
+grant update (state, activated_at) on embedding_spaces to headrace_api;
 grant select on documents to headrace_ingest, headrace_process, headrace_recover, headrace_api;
 grant delete on documents to headrace_recover;
 grant insert (id, bucket, name, organization_id, user_id, revision, generation, metageneration, size_bytes, crc32c,

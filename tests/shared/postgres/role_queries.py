@@ -69,7 +69,16 @@ QUERIES: dict[str, set[str]] = {
     | _all("jobs")
     | _all("tasks")
     | _some("prune", "prune_outbox", "prune_ledger", "prune_runs", "prune_letters", "prune_replays")
-    | _some("spaces", "add_space"),
+    | _some(
+        "spaces",
+        "add_space",
+        "find_space",
+        "active_space",
+        "hold_active_space",
+        "wanted_spaces",
+        "count_texts",
+        "missing_texts",
+    ),
     "headrace_recover": _DECIDES
     | _CONSUMES
     | _RELAYS
@@ -86,6 +95,8 @@ QUERIES: dict[str, set[str]] = {
     | _all("directory")
     | _all("replays", but=_SETTLES)
     | _some("recover", "list_documents")
+    | _all("spaces", but=frozenset({"missing_texts"}))
+    | _some("jobs", "cancel_job")
     | _some(
         "dead_letters",
         "get_letter",
@@ -96,7 +107,7 @@ QUERIES: dict[str, set[str]] = {
         "discard_letters",
     ),
     "headrace_tenant": _some("directory", "get_job", "ledger", "page_jobs", "count_jobs", "count_rest")
-    | _some("spaces", "find_space")
+    | _some("spaces", "active_space", "space_exists")
     | _some("chunks", "search"),
 }
 """`headrace_tenant` is what the api becomes for a caller who is bound to one organization."""

@@ -41,6 +41,7 @@ GRANTS: dict[str, dict[str, str]] = {
         "embedding_claims": "SiuD",
     },
     "headrace_recover": {
+        "embedding_spaces": "S",
         "documents": "SiuD",
         "document_processing_jobs": "SiuD",
         "job_events": "SuD",
@@ -71,6 +72,7 @@ GRANTS: dict[str, dict[str, str]] = {
     "headrace_tenant": {
         "documents": "S",
         "document_processing_jobs": "S",
+        "embedding_spaces": "Su",
         "job_events": "S",
         "dead_letters": "S",
         "chunks": "S",
