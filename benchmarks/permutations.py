@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FAST = "tests/component/test_permutations.py::test_the_index_ends_equal_to_the_bucket_in_recorded_runs"
 FULL = "tests/acceptance/test_permutations.py::test_the_index_ends_equal_to_the_bucket_in_recorded_runs"
 
-FAST_ROUND, FULL_ROUND = 10_000, 200
+FAST_ROUND, FULL_ROUND = 2_500, 200
 """Sequences after which a process begins anew, with a database and a bucket that hold nothing of those before."""
 
 

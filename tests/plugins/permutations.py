@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -155,7 +156,9 @@ class Permutations:
         self._process("deliver", lambda process: process.ingest(told), fault)
         if adoptable:
             self.seen["adopted"] += 1
-            assert self.run(self._has_no_job(name)), f"{name} was to be adopted"
+            live, _ = self.road.bucket.objects[name]
+            jobs = "select count(*) from document_processing_jobs where name = $1 and generation = $2"
+            assert not self.run(self.road.value(jobs, name, live.generation)), f"{name} was to be adopted"
 
     def lose(self, pick: int) -> None:
         """Lose a notification."""
@@ -205,19 +208,31 @@ class Permutations:
         if not self._has(self.standing, "go on"):
             return
         self.run(self._release(self.standing.pop(pick % len(self.standing)), dies=dies))
+        self.check_step()
 
     def overtake(self, by: str, at: int) -> None:
-        """Let those that stand still outlive their leases. Their work is done by others, begun by one, or put back."""
+        """Let those that stand still outlive their leases, and what they asked of the bucket become old.
+
+        Their work is done by others, put back, or begun by one who stands still while the first goes on.
+        """
         if not self._has(self.standing, "overtake"):
             return
         for standing in self.standing:
             standing.overtaken = True
+        if any(standing.what == "deliver" for standing in self.standing):
+            for name in NAMES:
+                self.write(name, CONTENTS[at % len(CONTENTS)], None)
         self.wait(400)
         self.recover(None)
         if by == "others":
             self.work_off()
         elif by == "one that stands":
-            self.ring(len(self.bells) - 1, keep=False, fault=(Fault.STANDS_STILL, at))
+            rescued = [index for index, bell in enumerate(self.bells) if json.loads(bell.data).get("quarantined")]
+            self.ring(rescued[-1] if rescued else 0, keep=False, fault=(Fault.STANDS_STILL, at))
+            jobs = [None if standing.held is None else standing.held[0] for standing in self.standing]
+            same = [index for index, job in enumerate(jobs) if job is not None and job in jobs[index + 1 :]]
+            self.seen["overtake: two of one job"] += bool(same)
+            self.go_on(same[0] if same else 0, dies=False)
 
     def break_the_model(self, pick: int) -> None:
         """Let the next call of the model fail."""
@@ -317,12 +332,6 @@ class Permutations:
             indexed = self.contents.get((name, row["indexed_generation"]))
             return indexed == content and row["generation"] not in {None, live.generation}
         return False
-
-    async def _has_no_job(self, name: str) -> bool:
-        live, _ = self.road.bucket.objects[name]
-        return not await self.road.fetch(
-            "select from document_processing_jobs where name = $1 and generation = $2", name, live.generation
-        )
 
     def _notify(self, name: str, event: str, generation: int, **said: str) -> None:
         attributes = {"bucketId": BUCKET, "objectId": name, "eventType": event, "objectGeneration": str(generation)}

@@ -25,12 +25,12 @@ WEIGHTS = {
     "work_off": 2,
     "recover": 2,
     "go_on": 4,
-    "overtake": 4,
+    "overtake": 9,
     "break_the_model": 2,
     "wait": 2,
     "decide_by_hand": 1,
 }
-LAST_POINTS = {"deliver": (4, 10), "ring": (8, 16, 40), "recover": (8, 40)}
+LAST_POINTS = {"deliver": (3, 4, 10), "ring": (8, 16, 24), "recover": (8, 40)}
 """Points at which something goes wrong; not each run passes so many."""
 
 
@@ -45,7 +45,7 @@ def drawn(sequence: Permutations, chance: random.Random) -> Iterator[Step]:
 def _arguments(name: str, chance: random.Random) -> dict[str, Any]:
     pick = chance.randrange(1 << 16)
     fault = None
-    if name in LAST_POINTS and chance.random() < 0.5:
+    if name in LAST_POINTS and chance.random() < 0.6:
         fault = chance.choice(FAULTS), chance.randint(0, chance.choice(LAST_POINTS[name]))
     draws: dict[str, Callable[[], dict[str, Any]]] = {
         "write": lambda: {
