@@ -188,6 +188,12 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "Postgres.",
         ),
         _passing(
+            "BUDGET_EXHAUSTED",
+            "The organization has used up what it may spend on models in a day of UTC; no attempt is counted.",
+            "Nothing: it goes on the next day, however often; or `./headrace budgets set ORG AMOUNT`, then at once.",
+            "Embedding of documents.",
+        ),
+        _passing(
             "RATE_LIMITED",
             "The model or service limits calls; the job waits and no attempt is counted.",
             "Nothing for hours; a job fails with it after `MAX_DEFER_HOURS`: raise the quota, then retry.",
@@ -213,16 +219,16 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "Search.",
         ),
         _passing(
-            "STORAGE_INCONSISTENT",
-            "Storage lists the object as live and does not give it.",
-            "Nothing; it is asked again.",
-            "Download.",
-        ),
-        _passing(
             "SPACE_SWITCHED",
             "Another embedding space became the searched one in this very moment; the step is done again in that one.",
             "Nothing.",
             "Completion of a file; search.",
+        ),
+        _passing(
+            "STORAGE_INCONSISTENT",
+            "Storage lists the object as live and does not give it.",
+            "Nothing; it is asked again.",
+            "Download.",
         ),
         _final(
             "SUPERSEDED",
@@ -341,12 +347,6 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "Look at the load of Postgres and at the plan of the search.",
             "The api.",
         ),
-        _passing(
-            "TOO_MANY_STREAMS",
-            "As many event streams as allowed are open.",
-            "Close some, or run more of the api.",
-            "The api.",
-        ),
         _final(
             "SPACE_INCOMPLETE",
             "Passages lack a vector in the space, so that they would not be found after a switch to it.",
@@ -359,18 +359,24 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "Switch to another one first.",
             "The api, when a space is dropped.",
         ),
-    ),
-    Place.COMMAND: (
-        _final(
-            "CONFIGURATION",
-            "Settings are wrong or missing; the process does not start.",
-            "Correct all that the message names; see [configuration](configuration.md).",
+        _passing(
+            "TOO_MANY_STREAMS",
+            "As many event streams as allowed are open.",
+            "Close some, or run more of the api.",
+            "The api.",
+        ),
         _final(
             "UNKNOWN_SPACE",
             "There is no such embedding space, or nothing here makes its vectors.",
             "`./headrace spaces list` says which there are; a new model may need its key in the settings.",
             "The api; jobs that fill a space which is gone.",
         ),
+    ),
+    Place.COMMAND: (
+        _final(
+            "CONFIGURATION",
+            "Settings are wrong or missing; the process does not start.",
+            "Correct all that the message names; see [configuration](configuration.md).",
             "Every service and command.",
         ),
         _passing(

@@ -3,6 +3,7 @@
     HeadraceError
     ├─ RetryableError                  the same call may succeed later
     │  ├─ RateLimitError               429 or a quota: a deferral, costs no attempt
+    │  │  └─ BudgetExhausted           our own bound on a day's spending; a deferral without an end
     │  ├─ DependencyUnavailable        refused, reset, timed out, 500, 503
     │  ├─ PoolExhausted                no database connection became free in time
     │  ├─ Conflict                     serialization failure or deadlock; run the transaction again
@@ -64,6 +65,12 @@ class RateLimitError(RetryableError):
     """The model or service is limiting calls; the job waits without using up an attempt."""
 
     code = "RATE_LIMITED"
+
+
+class BudgetExhausted(RateLimitError):
+    """The organization's budget for models is used up; the job waits for the next day of UTC, or a larger budget."""
+
+    code = "BUDGET_EXHAUSTED"
 
 
 class DependencyUnavailable(RetryableError):

@@ -171,7 +171,16 @@ class ModelSettings(CommonSettings):
         " of a batch is one), `tokens_per_minute` and `concurrency` (calls under way); the same for all services",
     )
     model_price_per_million_tokens: float = Field(
-        0.0, ge=0, description="What a million tokens cost, in any currency; for the metric of costs"
+        0.0, ge=0, description="What a million tokens of a model cost that is not in MODEL_PRICES, in any currency"
+    )
+    model_prices: Json[dict[str, Annotated[float, Field(ge=0)]]] = Field(
+        {}, description="What a million tokens cost, as JSON: model to price, all in one currency"
+    )
+    budget_per_day: float | None = Field(
+        None,
+        ge=0,
+        description="What an organization without a budget of its own (`headrace budgets set`) may spend on indexing"
+        " within a day of UTC, in the currency of the prices; no bound when empty",
     )
     gemini_base_url: str | None = Field(None, description="URL of a stand-in for the Gemini API; for tests")
 

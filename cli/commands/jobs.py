@@ -16,6 +16,7 @@ from services.api.schemas import JobDetail, JobView, LedgerEntry
 from shared.clock import Clock, SystemClock
 from shared.errors import InvalidRequest, NotFound
 from shared.model.job import Status
+from shared.model.price import shown
 
 PAGE = 200
 SHORT_ID = 8
@@ -219,7 +220,8 @@ def _facts(job: JobDetail, now: datetime) -> Table:
     if job.error is not None:
         rows.append(("error", Text(f"{job.error.code}: {job.error.message or ''}", style="failed")))
     if job.status is Status.PENDING and job.next_attempt_at > now:
-        rows.append(("next attempt", look.ago(job.next_attempt_at, now)))
+        reason = f" ({job.deferred_reason})" if job.deferred_reason else ""
+        rows.append(("next attempt", look.ago(job.next_attempt_at, now) + reason))
     if job.progress.total:
         rows.append(("progress", f"{job.progress.done} of {job.progress.total} {job.progress.unit or ''}"))
     rows += [
@@ -232,6 +234,7 @@ def _facts(job: JobDetail, now: datetime) -> Table:
             "model",
             f"{look.count(job.model_calls, 'call')}, {job.tokens_used:,} tokens used, {job.tokens_saved:,} saved",
         ),
+        ("cost", f"{shown(job.cost_micros)} spent, {shown(job.cost_saved_micros)} saved"),
         ("created", look.ago(job.created_at, now)),
     ]  # fmt: skip
     if job.trace_id:

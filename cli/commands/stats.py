@@ -16,6 +16,7 @@ from cli.commands.recover import done_in
 from services.api.schemas import StatsView
 from shared.clock import SystemClock
 from shared.model.job import WORKING_STAGES, Status
+from shared.model.price import shown
 
 _BAR_CELLS = 24
 
@@ -42,6 +43,7 @@ def print_stats(console: Console, counts: StatsView, now: datetime) -> None:
                 ("waiting", f"{look.count(waiting, 'job')}" + (f" ({lanes})" if lanes else "")),
                 ("oldest due", "none is due" if due is None else f"for {look.duration(due)}"),
                 ("dead letters", _warned(counts.dead_letters_open)),
+                ("models", _models(counts.models)),
                 ("last recover run", _last_run(counts.last_recover_run, now)),
             ]
         )
@@ -50,6 +52,8 @@ def print_stats(console: Console, counts: StatsView, now: datetime) -> None:
     _section(console, "jobs by status", [entry for entry in statuses if entry[1]])
     stages = [(stage.value, counts.by_stage.get(stage.value, 0), "processing") for stage in WORKING_STAGES]
     _section(console, "at work in", [entry for entry in stages if entry[1]])
+    put_off = sorted(counts.by_deferred_reason.items())
+    _section(console, "put off for", [(reason, number, "pending") for reason, number in put_off if number])
     by_size = sorted(counts.by_error_code.items(), key=lambda entry: (-entry[1], entry[0]))
     _section(console, "failed with", [(code, number, "failed") for code, number in by_size if number])
 
@@ -73,6 +77,12 @@ def _section(console: Console, title: str, entries: Iterable[tuple[str, int, str
 
 def _warned(number: int) -> Text:
     return Text(f"{number:,} open", style="failed") if number else Text("none open")
+
+
+def _models(used: Mapping[str, int]) -> str:
+    tokens = f"{used.get('tokens_used', 0):,} tokens used, {used.get('tokens_saved', 0):,} saved"
+    cost, saved = used.get("cost_micros", 0), used.get("cost_saved_micros", 0)
+    return tokens + (f"; cost {shown(cost)}, saved {shown(saved)}" if cost or saved else "")
 
 
 def _last_run(summary: Mapping[str, Any] | None, now: datetime) -> str:

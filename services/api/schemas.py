@@ -126,6 +126,8 @@ class JobView(Answer):
     model_calls: int
     tokens_used: int
     tokens_saved: int
+    cost_micros: int = Field(description="Millionths of the currency of MODEL_PRICES")
+    cost_saved_micros: int
     result: dict[str, Any] | None
     trace_id: str | None
     created_at: datetime
@@ -221,6 +223,8 @@ class StatsView(Answer):
     chunks: int
     dead_letters_open: int
     last_recover_run: dict[str, Any] | None
+    by_deferred_reason: dict[str, int]
+    models: dict[str, int] = Field(description="What all jobs used and saved; money in millionths")
 
     @classmethod
     def of(cls, stats: Stats) -> StatsView:

@@ -58,6 +58,8 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         max_object_bytes=settings.max_object_bytes,
         temp_dir=str(folder),
         slice_seconds=slice_seconds,
+        prices=wiring.prices(settings),
+        spending=wiring.budgets(settings, database),
     )
     tasks = wiring.task_store(database)
     synchroniser = wiring.synchroniser(settings, database, storage, tracing)

@@ -11,6 +11,7 @@ import asyncio
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ import structlog
 from services.process.chunking import Chunker
 from services.process.slices import Slice
 from shared.clock import Clock
-from shared.errors import RetryableError, Superseded, UnprocessableContent
+from shared.errors import BudgetExhausted, HeadraceError, RetryableError, Superseded, UnprocessableContent
 from shared.model.document import Chunk, ObjectRef
 from shared.model.job import Job, Stage
-from shared.ports.models import Embedder, Extractor
+from shared.model.price import FREE, Prices
+from shared.ports.budgets import Spending
+from shared.ports.models import Embedder, Embeddings, Extractor
 from shared.ports.storage import ObjectStore
-from shared.ports.stores import WorkQueue
-from shared.telemetry.instruments import STAGE_SECONDS
+from shared.ports.stores import Saved, WorkQueue
+from shared.telemetry.instruments import BUDGET_REFUSALS, MODEL_COST, MODEL_TOKENS, STAGE_SECONDS
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 
@@ -50,6 +53,23 @@ PATIENCE_SECONDS = 60.0
 standing still."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bill:
+    """What was sent to the model: as we count its tokens, and as the model does."""
+
+    texts: int = 0
+    counted_tokens: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: Bill) -> Bill:
+        """Return both together."""
+        return Bill(
+            texts=self.texts + other.texts,
+            counted_tokens=self.counted_tokens + other.counted_tokens,
+            tokens=self.tokens + other.tokens,
+        )
+
+
 class IndexDocument:
     """Turn one generation of an object into visible chunks."""
 
@@ -66,8 +86,14 @@ class IndexDocument:
         max_object_bytes: int,
         temp_dir: str | None = None,
         slice_seconds: float | None = None,
+        prices: Prices = FREE,
+        spending: Spending | None = None,
     ) -> None:
-        """Take the ports, the bound on a file's size, and how long one call may go on where calls are bounded."""
+        """Take the ports, the bound on a file's size, and how long one call may go on where calls are bounded.
+
+        With `spending`, what costs something is reserved before it is asked for.
+        """
+        self._prices, self._spending = prices, spending
         self._queue, self._storage, self._extractor, self._embedder = queue, storage, extractor, embedder
         self._tracing, self._metrics, self._clock = tracing, metrics, clock
         self._max_object_bytes, self._temp_dir = max_object_bytes, temp_dir
@@ -83,17 +109,23 @@ class IndexDocument:
         checkpoint = job.checkpoint or {}
         if checkpoint.get("extracted"):
             await self._enter(job, Stage.EMBEDDING)
+            tokens_found = int(checkpoint.get("tokens", 0))
         else:
             # The folder goes when the attempt ends, however it ends.
             with tempfile.TemporaryDirectory(prefix="headrace-", dir=self._temp_dir) as folder:
-                await self._read(job, Path(folder) / "object", checkpoint, time)
-        embedded = await self._embed(job, time)
+                tokens_found = await self._read(job, Path(folder) / "object", checkpoint, time)
+        bill = await self._embed(job, time)
+        saved = self._saved(job, bill, tokens_found)
         await self._enter(job, Stage.STORING)
         with self._timed(Stage.STORING):
-            await self._queue.complete(job.lease, self._embedder.space, result={"embedded_texts": embedded})
+            await self._queue.complete(
+                job.lease, self._embedder.space, result={"embedded_texts": bill.texts}, saved=saved
+            )
+        self._metrics.add(MODEL_TOKENS, saved.tokens, model=self._embedder.space.model, kind="saved")
+        self._metrics.add(MODEL_COST, saved.micros, model=self._embedder.space.model, kind="saved")
 
-    async def _read(self, job: Job, path: Path, checkpoint: dict[str, Any], time: Slice) -> None:
-        """Download and extract; every chunk is stored when this returns."""
+    async def _read(self, job: Job, path: Path, checkpoint: dict[str, Any], time: Slice) -> int:
+        """Download and extract; every chunk is stored when this returns how many tokens they have."""
         assert job.bucket is not None
         assert job.name is not None
         assert job.generation is not None
@@ -107,14 +139,14 @@ class IndexDocument:
             media_type = self._extractor.sniff(path, name=job.name)
             await self._queue.describe(job.lease, media_type=media_type, content_sha256=downloaded.sha256)
         with self._timed(Stage.PROCESSING, {"headrace.media_type": media_type}):
-            await self._extract(job, path, media_type, checkpoint, time)
+            return await self._extract(job, path, media_type, checkpoint, time)
 
     async def _check_that_it_is_gone(self, ref: ObjectRef, generation: int) -> None:
         live = await self._storage.stat(ref)
         if live is not None and live.generation == generation:
             raise RetryableError("Storage lost sight of the file for a moment.", code="STORAGE_INCONSISTENT")
 
-    async def _extract(self, job: Job, path: Path, media_type: str, checkpoint: dict[str, Any], time: Slice) -> None:
+    async def _extract(self, job: Job, path: Path, media_type: str, checkpoint: dict[str, Any], time: Slice) -> int:
         segments = int(checkpoint.get("segments", 0))
         chunker = Chunker(
             max_tokens=self._embedder.max_tokens,
@@ -122,7 +154,7 @@ class IndexDocument:
             first_ordinal=int(checkpoint.get("chunks", 0)),
         )
         batch: list[Chunk] = []
-        total = int(checkpoint.get("chunks", 0))
+        total, tokens = int(checkpoint.get("chunks", 0)), int(checkpoint.get("tokens", 0))
         # Closed at once when the loop is left early: an abandoned generator would keep its child process.
         async with aclosing(self._extractor.extract(path, media_type=media_type, start=segments)) as found:
             async for segment in found:
@@ -130,23 +162,30 @@ class IndexDocument:
                 batch += await asyncio.to_thread(chunker.feed, segment)
                 segments = segment.index + 1
                 if len(batch) >= CHUNKS_PER_BATCH or time.is_over:
-                    total += len(batch)
-                    await self._queue.add_chunks(job.lease, batch, checkpoint={"segments": segments, "chunks": total})
+                    total, tokens = total + len(batch), tokens + await self._count(batch)
+                    done = {"segments": segments, "chunks": total, "tokens": tokens}
+                    await self._queue.add_chunks(job.lease, batch, checkpoint=done)
                     batch = []
                     time.check()
         batch += chunker.finish()
-        total += len(batch)
+        total, tokens = total + len(batch), tokens + await self._count(batch)
         if total == 0:
             raise UnprocessableContent("No text was found in the file.", code="NO_TEXT")
         await self._queue.add_chunks(
-            job.lease, batch, checkpoint={"segments": segments, "chunks": total, "extracted": True}
+            job.lease,
+            batch,
+            checkpoint={"segments": segments, "chunks": total, "tokens": tokens, "extracted": True},
         )
         time.check()
+        return tokens
 
-    async def _embed(self, job: Job, time: Slice) -> int:
-        """Give every text of this job a vector; return how many were sent to the model."""
+    async def _count(self, chunks: Sequence[Chunk]) -> int:
+        return await asyncio.to_thread(lambda: sum(self._embedder.count_tokens(chunk.text) for chunk in chunks))
+
+    async def _embed(self, job: Job, time: Slice) -> Bill:
+        """Give every text of this job a vector; return what was sent to the model for it."""
         space, size = self._embedder.space, self._embedder.batch_size
-        sent = 0
+        sent = Bill()
         with self._timed(Stage.EMBEDDING, {"headrace.space": space.key}):
             looked_at = self._clock.monotonic()
             while True:
@@ -171,16 +210,51 @@ class IndexDocument:
         claimed = await self._queue.claim_texts(job.lease, self._embedder.space, [text_hash for text_hash, _ in batch])
         return [(text_hash, text) for text_hash, text in batch if text_hash in claimed]
 
-    async def _embed_batch(self, job: Job, batch: Sequence[tuple[bytes, str]]) -> int:
-        made = await self._embedder.embed([text for _, text in batch], purpose="document")
+    async def _embed_batch(self, job: Job, batch: Sequence[tuple[bytes, str]]) -> Bill:
+        texts = [text for _, text in batch]
+        counted = await asyncio.to_thread(lambda: sum(map(self._embedder.count_tokens, texts)))
+        made = await self._paid(job, texts, counted)
         await self._queue.add_embeddings(
             job.lease,
             self._embedder.space,
             [(text_hash, vector) for (text_hash, _), vector in zip(batch, made.vectors, strict=True)],
             tokens=made.tokens,
             calls=made.calls,
+            cost_micros=self._prices.micros(self._embedder.space.model, made.tokens),
         )
-        return len(batch)
+        return Bill(texts=len(batch), counted_tokens=counted, tokens=made.tokens)
+
+    async def _paid(self, job: Job, texts: Sequence[str], counted_tokens: int) -> Embeddings:
+        """Embed within the organization's budget, if that costs anything.
+
+        Raises:
+            BudgetExhausted: nothing was asked for.
+        """
+        model = self._embedder.space.model
+        expected = self._prices.micros(model, counted_tokens)
+        if self._spending is None or not expected:
+            return await self._embedder.embed(texts, purpose="document")
+        try:
+            reserved = await self._spending.reserve(job.organization_id, expected)
+        except BudgetExhausted:
+            self._metrics.add(BUDGET_REFUSALS)
+            raise
+        try:
+            made = await self._embedder.embed(texts, purpose="document")
+        except HeadraceError:
+            await self._spending.settle(reserved, 0)  # the model gave nothing; what is cancelled stays counted
+            raise
+        await self._spending.settle(reserved, self._prices.micros(model, made.tokens))
+        return made
+
+    def _saved(self, job: Job, bill: Bill, tokens_found: int) -> Saved:
+        """Return what all texts of the job would have cost more, had none had a vector.
+
+        Some models bill other numbers than are counted here; then what they billed for the others is the measure.
+        """
+        found = tokens_found * bill.tokens / bill.counted_tokens if bill.counted_tokens else tokens_found
+        tokens = max(0, round(found) - job.tokens_used - bill.tokens)
+        return Saved(tokens=tokens, micros=self._prices.micros(self._embedder.space.model, tokens))
 
     @contextmanager
     def _timed(self, stage: Stage, attributes: Mapping[str, str] | None = None) -> Iterator[None]:

@@ -8,6 +8,7 @@ import structlog
 
 from shared.clock import Clock
 from shared.errors import HeadraceError, code_of
+from shared.model.price import FREE, Prices
 from shared.model.space import EmbeddingSpace
 from shared.ports.models import Embedder, Embeddings, Purpose
 from shared.telemetry.instruments import MODEL_CALLS, MODEL_COST, MODEL_RETRIES, MODEL_SECONDS, MODEL_TOKENS
@@ -19,11 +20,9 @@ _log = structlog.get_logger(__name__)
 class MeteredEmbedder:
     """Another embedder, unchanged but for the counting."""
 
-    def __init__(
-        self, embedder: Embedder, *, metrics: Metrics, clock: Clock, price_per_million_tokens: float = 0.0
-    ) -> None:
-        """Wrap an embedder that is open; a price for a million tokens is the price of one, in millionths."""
-        self._price = price_per_million_tokens
+    def __init__(self, embedder: Embedder, *, metrics: Metrics, clock: Clock, prices: Prices = FREE) -> None:
+        """Wrap an embedder that is open."""
+        self._prices = prices
         self._embedder, self._metrics, self._clock = embedder, metrics, clock
 
     @property
@@ -62,9 +61,9 @@ class MeteredEmbedder:
                 self._metrics.add(MODEL_CALLS, calls, model=model, purpose=purpose, outcome=outcome)
                 self._metrics.record(MODEL_SECONDS, self._clock.monotonic() - started, model=model, purpose=purpose)
                 self._metrics.add(MODEL_RETRIES, calls - 1, model=model)
-        cost_micros = round(made.tokens * self._price)
+        cost_micros = self._prices.micros(model, made.tokens)
         self._metrics.add(MODEL_TOKENS, made.tokens, model=model, kind="spent")
-        self._metrics.add(MODEL_COST, cost_micros, model=model)
+        self._metrics.add(MODEL_COST, cost_micros, model=model, kind="spent")
         _log.info(
             "model.called", model=model, purpose=purpose, calls=calls, tokens=made.tokens, cost_micros=cost_micros
         )

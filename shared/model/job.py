@@ -160,6 +160,8 @@ class Job:
     model_calls: int = 0
     tokens_used: int = 0
     tokens_saved: int = 0
+    cost_micros: int = 0
+    cost_saved_micros: int = 0
     trace_parent: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     created_at: datetime

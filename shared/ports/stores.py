@@ -53,6 +53,17 @@ class DocumentStore(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Saved:
+    """What a job did not have to pay for, since its texts had vectors already. Money in millionths."""
+
+    tokens: int = 0
+    micros: int = 0
+
+
+NOTHING_SAVED = Saved()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
     """Why an attempt ended: a stable code and a sentence for people."""
 
@@ -115,11 +126,14 @@ class WorkQueue(Protocol):
         *,
         tokens: int,
         calls: int,
+        cost_micros: int = 0,
     ) -> None:
         """Store vectors with what they cost; a text that already has one keeps it."""
         ...
 
-    async def complete(self, lease: Lease, space: EmbeddingSpace, *, result: Mapping[str, Any]) -> None:
+    async def complete(
+        self, lease: Lease, space: EmbeddingSpace, *, result: Mapping[str, Any], saved: Saved = NOTHING_SAVED
+    ) -> None:
         """Make this job's chunks the visible ones, remove the former, and set `completed`: one transaction."""
         ...
 
@@ -132,7 +146,10 @@ class WorkQueue(Protocol):
         ...
 
     async def defer(self, lease: Lease, reason: Failure, *, delay_seconds: float) -> bool:
-        """Put the job back without charging the attempt; False if it has been deferred for too long (then `fail`)."""
+        """Put the job back without charging the attempt; False if it has been deferred for too long (then `fail`).
+
+        Waiting for a budget has no such bound, and does not count for other waits.
+        """
         ...
 
     async def release(self, lease: Lease) -> None:
@@ -298,6 +315,10 @@ class Stats:
     chunks: int
     dead_letters_open: int
     last_recover_run: Mapping[str, Any] | None = None
+    by_deferred_reason: Mapping[str, int] = field(default_factory=dict)
+    """Pending jobs that were put off, by the reason."""
+    models: Mapping[str, int] = field(default_factory=dict)
+    """What all jobs together used and saved: calls, tokens_used, tokens_saved, cost_micros, cost_saved_micros."""
 
 
 class JobDirectory(Protocol):

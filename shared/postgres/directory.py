@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from shared.postgres.pool import Connection, Database
 
 
+_USED = ("calls", "tokens_used", "tokens_saved", "cost_micros", "cost_saved_micros")
+
+
 class PostgresJobDirectory:
     """See `shared.ports.stores.JobDirectory`."""
 
@@ -80,6 +83,8 @@ class PostgresJobDirectory:
             chunks=rest["chunks"],
             dead_letters_open=rest["dead_letters_open"],
             last_recover_run=last_run,
+            by_deferred_reason=_sum(counts, "deferred_reason"),
+            models={name: sum(row[name] for row in counts) for name in _USED},
         )
 
     async def retry(self, job_id: UUID, scope: Scope) -> Job:  # noqa: D102

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from pgvector import HalfVector
 
 from shared.clock import Clock, SystemClock
-from shared.errors import InvalidRequest, LeaseLost
+from shared.errors import BudgetExhausted, InvalidRequest, LeaseLost
 from shared.model.document import Chunk
 from shared.model.job import Job, Lane, Lease, Stage
 from shared.model.space import EmbeddingSpace
-from shared.ports.stores import Failure
+from shared.ports.stores import NOTHING_SAVED, Failure, Saved
 from shared.postgres import effects, queries, rows, spaces
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ class PostgresWorkQueue:
         *,
         tokens: int,
         calls: int,
+        cost_micros: int = 0,
     ) -> None:
         space_id = await self._space_id(space)
         async with self._owned(lease) as (connection, job, _), spaces.writing():
@@ -136,9 +137,13 @@ class PostgresWorkQueue:
                 hashes=[text_hash for text_hash, _ in vectors],
                 vectors=[HalfVector(list(vector)) for _, vector in vectors],
             )
-            await self._sql.count_model_use.run(connection, job_id=lease.job_id, tokens=tokens, calls=calls, done=0)
+            await self._sql.count_model_use.run(
+                connection, job_id=lease.job_id, tokens=tokens, calls=calls, cost_micros=cost_micros, done=0
+            )
 
-    async def complete(self, lease: Lease, space: EmbeddingSpace, *, result: Mapping[str, Any]) -> None:  # noqa: D102
+    async def complete(  # noqa: D102
+        self, lease: Lease, space: EmbeddingSpace, *, result: Mapping[str, Any], saved: Saved = NOTHING_SAVED
+    ) -> None:
         async with self._owned(lease) as (connection, job, document):
             space_id = await spaces.to_show(connection, space)
             counts = await self._sql.chunk_counts.first(connection, job_id=lease.job_id, space_id=space_id)
@@ -162,7 +167,12 @@ class PostgresWorkQueue:
                     message="A newer version of the file was indexed first.",
                 )
             await self._sql.complete_job.run(
-                connection, job_id=lease.job_id, chunks=counts["chunks"], result=dict(result)
+                connection,
+                job_id=lease.job_id,
+                chunks=counts["chunks"],
+                result=dict(result),
+                tokens_saved=saved.tokens,
+                cost_saved_micros=saved.micros,
             )
             await self._sql.drop_other_chunks.run(connection, document_id=lease.document_id, job_id=lease.job_id)
             await self._sql.resolve_dead_letters.run(connection, document_id=lease.document_id)
@@ -180,7 +190,11 @@ class PostgresWorkQueue:
 
     async def defer(self, lease: Lease, reason: Failure, *, delay_seconds: float) -> bool:  # noqa: D102
         async with self._db.get_connection() as connection:
-            if await self._sql.deferred_too_long.value(connection, job_id=lease.job_id, hours=self._max_defer_hours):
+            hours = self._max_defer_hours
+            # A budget is no fault that has to end: how long people leave it used up is for them to say.
+            if reason.code != BudgetExhausted.code and await self._sql.deferred_too_long.value(
+                connection, job_id=lease.job_id, hours=hours
+            ):
                 return False
         await self._requeue(lease, reason, delay_seconds=delay_seconds, refund=1, deferred_reason=reason.code)
         return True

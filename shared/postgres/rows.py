@@ -51,6 +51,8 @@ def job(row: Any) -> Job:
         model_calls=row["model_calls"],
         tokens_used=row["tokens_used"],
         tokens_saved=row["tokens_saved"],
+        cost_micros=row["cost_micros"],
+        cost_saved_micros=row["cost_saved_micros"],
         trace_parent=row["trace_parent"],
         metadata=row["metadata"],
         created_at=row["created_at"],

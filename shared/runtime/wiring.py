@@ -18,9 +18,11 @@ from shared.clock import SystemClock
 from shared.embedding.late import LateEmbedder
 from shared.embedding.metered import MeteredEmbedder
 from shared.errors import ConfigurationError
+from shared.model.price import MICROS, Prices
 from shared.ports.broker import Handler
 from shared.ports.dead_letters import ReplayRules
 from shared.ports.models import Embedder, Turns
+from shared.postgres.budgets import PostgresBudgets
 from shared.postgres.chunks import PostgresChunkIndex
 from shared.postgres.dead_letters import PostgresDeadLetterStore, PostgresLetterDirectory
 from shared.postgres.directory import PostgresJobDirectory
@@ -157,7 +159,7 @@ async def embedder(settings: ModelSettings, metrics: Metrics, turns: Turns) -> A
             opened,
             metrics=metrics,
             clock=SystemClock(),
-            price_per_million_tokens=settings.model_price_per_million_tokens,
+            prices=prices(settings),
         )
 
 
@@ -209,6 +211,17 @@ def relay(database: Database, to: PubSubPublisher, tracing: Tracing) -> Relay:
 def turns(settings: ModelSettings, database: Database) -> PostgresTurns:
     """Return what keeps the pace and the quotas of models, for all processes on this database."""
     return PostgresTurns(database, settings.model_quotas)
+
+
+def prices(settings: ModelSettings) -> Prices:
+    """Return what models cost."""
+    return Prices(settings.model_prices, settings.model_price_per_million_tokens)
+
+
+def budgets(settings: ModelSettings, database: Database) -> PostgresBudgets:
+    """Return what organizations may spend on models in a day."""
+    default = settings.budget_per_day
+    return PostgresBudgets(database, default_micros=None if default is None else round(default * MICROS))
 
 
 def outbox(database: Database) -> PostgresOutbox:

@@ -140,7 +140,7 @@ MODEL_TOKENS = Instrument(
     kind="counter",
     name="headrace.model.tokens",
     unit="{token}",
-    description="Tokens spent on a model",
+    description="Tokens of a model that were spent, or saved since the texts had vectors already",
     labels=("model", "kind"),
     alert="budget",
 )
@@ -148,8 +148,15 @@ MODEL_COST = Instrument(
     kind="counter",
     name="headrace.model.cost",
     unit="1",
-    description="What models cost by MODEL_PRICE_PER_MILLION_TOKENS, in millionths of its currency",
-    labels=("model",),
+    description="What models cost by MODEL_PRICES, in millionths of its currency: spent, or saved",
+    labels=("model", "kind"),
+    alert="budget",
+)
+BUDGET_REFUSALS = Instrument(
+    kind="counter",
+    name="headrace.budget.refusals",
+    unit="{job}",
+    description="Jobs put off till the next day, since their organization's budget for models is used up",
     alert="budget",
 )
 DELIVERIES = Instrument(

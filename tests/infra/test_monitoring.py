@@ -17,6 +17,7 @@ from shared import codes
 from shared.clock import SystemClock
 from shared.embedding.metered import MeteredEmbedder
 from shared.errors import AuthenticationError, PoolExhausted
+from shared.model.price import Prices
 from shared.postgres.pool import open_database
 from shared.postgres.recover import OVERDUE_SECONDS
 from shared.pubsub.topics import PREFIX, SUBSCRIPTIONS
@@ -206,7 +207,7 @@ async def test_every_field_that_is_read_is_written(road: Road, capsys: pytest.Ca
         road.bucket.put(name, b"one\ntwo")
         await road.notify(name)
     embedder = MeteredEmbedder(
-        road.embedder, metrics=road.metrics, clock=SystemClock(), price_per_million_tokens=1000.0
+        road.embedder, metrics=road.metrics, clock=SystemClock(), prices=Prices(otherwise=1000.0)
     )
     road.work._embedder = embedder  # type: ignore[attr-defined]  # as `wiring.embedder` wraps it
     road.embedder.errors = [AuthenticationError("the key was refused.")]

@@ -25,9 +25,13 @@ where (:status::text is null or status = :status)
 order by created_at desc, id desc limit :limit
 
 -- name: count_jobs
--- By status, stage, lane and error.
-select status, processing_stage, lane, case when status = 'failed' then error_code end as error_code, count(*) as jobs
-from document_processing_jobs group by 1, 2, 3, 4
+-- By status, stage, lane, error and reason to wait, with what they used and saved.
+select status, processing_stage, lane, case when status = 'failed' then error_code end as error_code,
+  case when status = 'pending' then deferred_reason end as deferred_reason, count(*) as jobs,
+  sum(model_calls)::bigint as calls, sum(tokens_used)::bigint as tokens_used,
+  sum(tokens_saved)::bigint as tokens_saved, sum(cost_micros)::bigint as cost_micros,
+  sum(cost_saved_micros)::bigint as cost_saved_micros
+from document_processing_jobs group by 1, 2, 3, 4, 5
 
 -- name: count_rest
 -- What else an operator looks at first.

@@ -142,9 +142,9 @@ order by v.text_hash -- in one order everywhere: two jobs with the same texts mu
 on conflict (space_id, organization_id, text_hash) do nothing
 
 -- name: count_model_use
--- Tokens and calls of one batch, and the stage it belongs to.
+-- Tokens, calls and money of one batch, and the stage it belongs to.
 update document_processing_jobs set
-  tokens_used = tokens_used + :tokens, model_calls = model_calls + :calls,
+  tokens_used = tokens_used + :tokens, model_calls = model_calls + :calls, cost_micros = cost_micros + :cost_micros,
   progress_done = progress_done + :done, updated_at = headrace_now(),
   processing_stage = case when processing_stage in ('downloading', 'processing') then 'embedding'
                           else processing_stage end
@@ -178,6 +178,7 @@ update document_processing_jobs set
   status = 'completed', processing_stage = 'completed', lease_owner = null, lease_until = null, checkpoint = null,
   progress_done = :chunks, progress_total = :chunks, progress_unit = 'chunks', quarantined = false,
   result = :result, error_code = null, error_message = null, deferred_since = null,
+  tokens_saved = :tokens_saved, cost_saved_micros = :cost_saved_micros,
   completed_at = headrace_now(), updated_at = headrace_now()
 where id = :job_id
 
@@ -235,8 +236,9 @@ update document_processing_jobs set
   next_attempt_at = headrace_now() + make_interval(secs => :delay_seconds),
   error_code = coalesce(:code, error_code), error_message = coalesce(:message, error_message),
   deferred_reason = :deferred_reason,
-  -- Handing a job back at a shutdown says nothing about how long it has been waiting.
-  deferred_since = case when :deferred_reason::text is not null then coalesce(deferred_since, headrace_now())
+  -- Handing a job back at a shutdown says nothing about how long it has been waiting; nor do days without a budget.
+  deferred_since = case when :deferred_reason::text = 'BUDGET_EXHAUSTED' then null
+                        when :deferred_reason::text is not null then coalesce(deferred_since, headrace_now())
                         when :refund::int > 0 then deferred_since end,
   -- A refunded attempt has proved nothing about the job; a charged one ended without killing its worker.
   quarantined = quarantined and :refund::int > 0,

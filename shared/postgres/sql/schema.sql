@@ -106,6 +106,7 @@ create table document_processing_jobs (
   tokens_used       bigint not null default 0,
   tokens_saved      bigint not null default 0,
   cost_micros       bigint not null default 0,
+  cost_saved_micros bigint not null default 0,
   trace_parent      text,
   metadata          jsonb not null default '{}',
   event_seq         bigint not null default 0,
@@ -234,7 +235,9 @@ begin
       'unit', new.progress_unit,
       'model_calls', case when new.status = 'completed' then new.model_calls end,
       'tokens_used', case when new.status = 'completed' then new.tokens_used end,
-      'tokens_saved', case when new.status = 'completed' then new.tokens_saved end)));
+      'tokens_saved', case when new.status = 'completed' then new.tokens_saved end,
+      'cost_micros', case when new.status = 'completed' then nullif(new.cost_micros, 0) end,
+      'cost_saved_micros', case when new.status = 'completed' then nullif(new.cost_saved_micros, 0) end)));
   return null;
 end $$;
 
@@ -688,6 +691,47 @@ grant select (space_id, organization_id, text_hash, embedding) on embeddings to 
   headrace_api;
 grant insert (space_id, organization_id, text_hash, embedding) on embeddings to headrace_ingest, headrace_process,
   headrace_recover, headrace_api;
+
+------------------------------------------------------------------------------------------ money
+
+grant update (tokens_saved, cost_micros, cost_saved_micros) on document_processing_jobs to headrace_process;
+
+-- Amounts are millionths of the currency of the price table.
+create table budgets (
+  organization_id text primary key,
+  amount_micros   bigint not null check (amount_micros >= 0), -- per day
+  updated_at      timestamptz not null default headrace_now()
+);
+create table budget_days (
+  organization_id text not null,
+  day             date not null, -- of UTC
+  spent_micros    bigint not null default 0 check (spent_micros >= 0), -- what is reserved counts
+  primary key (organization_id, day)
+);
+create index jobs_out_of_budget on document_processing_jobs (organization_id)
+  where status = 'pending' and deferred_reason = 'BUDGET_EXHAUSTED';
+
+do $$
+declare
+  tenant_table text;
+begin
+  foreach tenant_table in array array['budgets', 'budget_days'] loop
+    execute format('alter table %I enable row level security', tenant_table);
+    execute format('alter table %I force row level security', tenant_table);
+    execute format('create policy services_see_all on %I to headrace_service using (true) with check (true)', tenant_table);
+    execute format('create policy process_sees_all on %I to headrace_process using (true) with check (true)', tenant_table);
+    execute format('create policy api_sees_all on %I to headrace_api using (true) with check (true)', tenant_table);
+    execute format($policy$create policy tenants_see_their_own on %I for select to headrace_tenant
+      using (organization_id = current_setting('headrace.organization_id', true))$policy$, tenant_table);
+    execute format('grant select on %I to headrace_tenant', tenant_table);
+  end loop;
+end $$;
+grant select (organization_id, amount_micros) on budgets to headrace_process;
+grant select (organization_id, amount_micros), insert (organization_id, amount_micros),
+  update (amount_micros, updated_at), delete on budgets to headrace_api;
+grant select (organization_id, day, spent_micros), insert (organization_id, day, spent_micros), update (spent_micros)
+  on budget_days to headrace_process;
+grant select on budget_days to headrace_api;
 
 -- Imports name themselves on the jobs they make; and the process service removes what is old when it is asked to.
 grant insert (entity_type, entity_id) on document_processing_jobs to headrace_ingest;

@@ -9,6 +9,7 @@ from __future__ import annotations
 from shared.postgres import queries
 
 FILES = (
+    "budgets",
     "chunks",
     "dead_letters",
     "directory",
@@ -57,6 +58,7 @@ _SETTLES = frozenset(
     {"add_automatic_batch", "unfinished_batches", "ended_jobs", "supersede_replays", "silent_messages"}
 )
 _EMBEDS = _all("rate_limits")
+_SPENDS = _some("budgets", "reserve", "until_tomorrow", "settle")
 # `TaskStore.add`: asks for work about many files.
 _ASKS = _some("tasks", "take_turn", "unfinished_task", "insert_task") | _some("jobs", "add_outbox")
 
@@ -66,6 +68,7 @@ QUERIES: dict[str, set[str]] = {
     | _CONSUMES
     | _RELAYS
     | _EMBEDS
+    | _SPENDS
     | _all("jobs")
     | _all("tasks")
     | _some("prune", "prune_outbox", "prune_ledger", "prune_runs", "prune_letters", "prune_replays")
@@ -111,6 +114,8 @@ QUERIES: dict[str, set[str]] = {
     | _some("chunks", "search"),
 }
 """`headrace_tenant` is what the api becomes for a caller who is bound to one organization."""
+QUERIES["headrace_api"] |= _all("budgets") - _SPENDS
+QUERIES["headrace_tenant"] |= _some("budgets", "budgets_today")
 # The recover service answers a dry run on the `replay` topic.
 QUERIES["headrace_recover"] |= _some("replays", "preview")
 

@@ -20,6 +20,7 @@ QUERY_FILES = (
     "replays",
     "spaces",
     "rate_limits",
+    "budgets",
     "prune",
     "tasks",
 )

@@ -1,0 +1,29 @@
+"""What tokens of models cost. Money is counted in millionths of whatever currency the price table is in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MICROS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """A table of prices per million tokens, by model; one that is not in it costs `otherwise`."""
+
+    per_million_tokens: Mapping[str, float] = field(default_factory=dict)
+    otherwise: float = 0.0
+
+    def micros(self, model: str, tokens: float) -> int:
+        """Return what so many tokens cost, in millionths: a price for a million is the price of one, in millionths."""
+        return round(tokens * self.per_million_tokens.get(model, self.otherwise))
+
+
+FREE = Prices()
+
+
+def shown(micros: int) -> str:
+    """Return an amount for people: two decimals, more for what would be nothing otherwise."""
+    amount = micros / MICROS
+    return f"{amount:,.2f}" if not micros or abs(amount) >= 0.1 else f"{amount:.6f}".rstrip("0")
