@@ -7,6 +7,7 @@ import json
 import posixpath
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -145,7 +146,7 @@ def _corners(data: bytes) -> dict[str, tuple[int, int, tuple[int, int]]]:
                         columns, rows = zip(*cells, strict=True)
                         shape = (max(rows) - min(rows) + 1, max(columns) - min(columns) + 1)
                         found[sheet.get("name", "")] = (min(columns), min(rows), shape)
-    except (KeyError, ValueError, zipfile.BadZipFile, ET.ParseError):
+    except (KeyError, ValueError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, ET.ParseError):
         return {}  # the cells are an extra; the text was read without them
     return found
 
