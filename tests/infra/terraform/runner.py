@@ -11,13 +11,13 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.architecture.repository import ROOT
@@ -157,25 +157,28 @@ def _stand_in(check: Path, folder: Path) -> Iterator[str]:
     program = check / "stub_provider.py"
     if not program.is_file():
         raise Missing(f"TERRAFORM_CHECK has no {program.name}: infra/terraform was not checked")
-    provider = subprocess.Popen(
-        [sys.executable, program, "--reattach"],
-        env=os.environ | {"GOOGLE_STUB_SCHEMA": str(_schema(check / "google-schema.json.gz", folder))},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert provider.stdout is not None
-    assert provider.stderr is not None
-    try:
-        line = provider.stdout.readline().strip()
-        if not line:
-            raise Missing(f"the stand-in provider did not start: {provider.stderr.read().strip()[-300:]}")
-        yield line
-    finally:
-        provider.send_signal(signal.SIGINT)  # it removes its socket then
-        provider.wait(PATIENCE_SECONDS)
-        provider.stdout.close()
-        provider.stderr.close()
+    with TemporaryDirectory(prefix="headrace-tests-") as its_socket:
+        provider = subprocess.Popen(
+            [sys.executable, program, "--reattach"],
+            env=os.environ
+            | {"GOOGLE_STUB_SCHEMA": str(_schema(check / "google-schema.json.gz", folder)), "TMPDIR": its_socket},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert provider.stdout is not None
+        assert provider.stderr is not None
+        try:
+            line = provider.stdout.readline().strip()
+            if not line:
+                raise Missing(f"the stand-in provider did not start: {provider.stderr.read().strip()[-300:]}")
+            yield line
+        finally:
+            # It would tidy up at SIGINT, but a shell's background job hands SIGINT down as ignored.
+            provider.kill()
+            provider.wait()
+            provider.stdout.close()
+            provider.stderr.close()
 
 
 def _schema(whole: Path, folder: Path) -> Path:
