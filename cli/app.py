@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cli import letters, look, session
+from cli import letters, look, session, tasks
 from cli.session import DataOption, OrganizationOption, UserOption
 from shared.errors import HeadraceError
 from shared.model.job import JobType, Stage, Status
@@ -35,6 +35,9 @@ recover_app = typer.Typer(
 app.add_typer(jobs_app, name="jobs", rich_help_panel="Jobs")
 app.add_typer(letters.app, name="dead-letters", rich_help_panel="Jobs")
 app.add_typer(recover_app, name="recover", rich_help_panel="Jobs")
+app.command("bulk-import", rich_help_panel="Jobs")(tasks.bulk_import)
+app.command("audit-cleanup", rich_help_panel="Jobs")(tasks.audit_cleanup)
+app.command("import-jobs", rich_help_panel="Jobs")(tasks.import_jobs)
 
 START, USE, CARE = "Start", "Use", "Jobs"
 

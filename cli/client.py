@@ -71,6 +71,11 @@ class Api:
         params = {name: value for name, value in (filters | {"cursor": cursor}).items() if value}
         return await self._ask("GET", "/api/v1/admin/jobs", JobList, params=params | {"limit": str(limit)})
 
+    async def order(self, **body: str | int | None) -> JobView:
+        """Ask for work about many files; fields are those of the API."""
+        said = {name: value for name, value in body.items() if value is not None}
+        return await self._ask("POST", "/api/v1/admin/jobs", JobView, json=said)
+
     async def retry(self, job_id: UUID) -> JobView:
         """Put a job back in the queue."""
         return await self._ask("POST", f"/api/v1/admin/jobs/{job_id}/retry", JobView)

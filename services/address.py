@@ -26,6 +26,8 @@ class Address(BaseModel):
     storage: str
     project: str
     bucket: str
+    database: str | None = None
+    """Of the embedded Postgres, which asks for no password; another one's address is nobody's but the settings'."""
 
 
 @contextlib.contextmanager

@@ -96,6 +96,7 @@ async def everything(
                 storage=addresses["STORAGE_EMULATOR_HOST"],
                 project=addresses["GOOGLE_CLOUD_PROJECT_ID"],
                 bucket=addresses["BUCKET"],
+                database=None if database_url else addresses["DATABASE_URL"],
             )
             with published(address, data_dir):
                 yield address

@@ -164,6 +164,12 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "Models, Storage, Pub/Sub, sign-in.",
         ),
         _final(
+            "IMPORTED_ANEW",
+            "A line of an older table, where it had not been completed; its file was looked at anew. No failure.",
+            "Nothing; look at the file's newest job.",
+            "`headrace import-jobs`.",
+        ),
+        _final(
             "INCOMPLETE",
             "A job was to be completed although some of its text has no vector: a fault of ours.",
             "Report it with the job's ledger; then retry.",

@@ -13,6 +13,7 @@ from services.api.routes.dead_letters import DeadLetterEndpoints
 from services.api.routes.drift import DriftEndpoints
 from services.api.routes.jobs import JobEndpoints
 from services.api.routes.search import SearchEndpoint
+from services.api.routes.tasks import TaskEndpoints
 from services.api.settings import ApiSettings, refuse_unverified_exposure
 from services.api.web import application
 from shared.clock import Clock, SystemClock
@@ -55,6 +56,7 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
             [
                 *routes,
                 *DriftEndpoints(check, SystemClock()).routes(),
+                *TaskEndpoints(wiring.task_store(database), wiring.job_directory(database)).routes(),
                 *DeadLetterEndpoints(wiring.letter_directory(database), wiring.replays(database)).routes(),
             ],
             callers(settings),

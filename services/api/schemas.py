@@ -6,10 +6,10 @@ Requests refuse unknown fields. Generations are strings: JSON readers in other l
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from shared.model.document import SearchHit
 from shared.model.job import Job, JobEvent, JobType, Lane, Stage, Status
@@ -74,6 +74,22 @@ class ListParams(Request):
     prefix: Prefix | None = None
     cursor: Annotated[Text, Field(min_length=1, max_length=512)] | None = None
     limit: int = Field(50, ge=1, le=200)
+
+
+class NewTaskBody(Request):
+    """Work about many files. A backfill takes a prefix and an organization, a cleanup an age; each may be left out."""
+
+    job_type: Literal["bulk_import", "audit_cleanup"]
+    prefix: Prefix | None = None
+    organization_id: Annotated[Text, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9]")] | None = None
+    older_than_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        strange = ("older_than_days",) if self.job_type == "bulk_import" else ("prefix", "organization_id")
+        if wrong := [name for name in strange if getattr(self, name) is not None]:
+            raise ValueError(f"{wrong[0]} does not belong to a {self.job_type}")
+        return self
 
 
 class SearchBody(Request):

@@ -52,7 +52,7 @@ class Lane(enum.StrEnum):
 
 
 class JobType(enum.StrEnum):
-    """The kinds of work; each has a handler in the process service's registry."""
+    """The kinds of work; each has a handler in the process service's registry, but for what is history."""
 
     DOCUMENT_PROCESSING = "document_processing"
     EMBEDDING_GENERATION = "embedding_generation"
@@ -60,6 +60,7 @@ class JobType(enum.StrEnum):
     AUDIT_CLEANUP = "audit_cleanup"
     JIRA_REFRESH = "jira_refresh"
     MONDAY_SYNC = "monday_sync"
+    HISTORY = "history"
 
     @classmethod
     def named(cls, value: str) -> JobType:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shared.errors import InvalidRequest, NotFound
-from shared.model.job import TERMINAL, Job, JobEvent, Stage, Status
+from shared.model.job import TERMINAL, Job, JobEvent, JobType, Stage, Status
 from shared.ports.stores import JobFilter, Page, Scope, Stats
 from shared.postgres import effects, queries, rows
 
@@ -90,6 +90,11 @@ class PostgresJobDirectory:
     async def retry(self, job_id: UUID, scope: Scope) -> Job:  # noqa: D102
         async with self._db.transaction() as connection:
             job, document = await self._lock(connection, job_id, scope)
+            if job["job_type"] == JobType.HISTORY:
+                raise InvalidRequest(
+                    "this was taken from an older table; what became of its file is another job.",
+                    code="NOT_RETRYABLE_STATE",
+                )
             if job["status"] not in {"failed", "cancelled"}:
                 raise InvalidRequest(
                     f"only failed or cancelled jobs are retried; this one is {job['status']}.",

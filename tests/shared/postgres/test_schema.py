@@ -23,6 +23,7 @@ QUERY_FILES = (
     "budgets",
     "prune",
     "tasks",
+    "old_jobs",
 )
 
 
