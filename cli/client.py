@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 from uuid import UUID
 
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from services.api.callers import ORGANIZATION_HEADER, USER_HEADER
+from services.api.money_schemas import BudgetList, BudgetView, EstimateView
 from services.api.schemas import DriftView, JobDetail, JobList, JobView, LedgerEntry, Problem, SearchAnswer, StatsView
 from shared.errors import (
     AuthenticationError,
@@ -87,6 +89,20 @@ class Api:
     async def stats(self) -> StatsView:
         """Return counts."""
         return await self._ask("GET", "/api/v1/admin/jobs/stats", StatsView)
+
+    async def budgets(self) -> BudgetList:
+        """Return budgets and what is spent of them today."""
+        return await self._ask("GET", "/api/v1/admin/budgets", BudgetList)
+
+    async def set_budget(self, organization: str, amount: float | None) -> BudgetView:
+        """Set what an organization may spend in a day; None: the default."""
+        path = f"/api/v1/admin/budgets/{quote(organization, safe='')}"
+        return await self._ask("PUT", path, BudgetView, json={"amount": amount})
+
+    async def estimate(self, *, prefix: str, cursor: str | None) -> EstimateView:
+        """Estimate a stretch of the bucket; the answer's `next_cursor` is where to go on."""
+        params = {name: value for name, value in (("prefix", prefix), ("cursor", cursor)) if value}
+        return await self._ask("GET", "/api/v1/admin/estimate", EstimateView, params=params)
 
     async def drift(self, *, repair: bool, cursor: str | None, examples: int) -> DriftView:
         """Compare a stretch of bucket and index; the answer's `next_cursor` is where to go on."""

@@ -27,6 +27,7 @@ from shared.postgres.chunks import PostgresChunkIndex
 from shared.postgres.dead_letters import PostgresDeadLetterStore, PostgresLetterDirectory
 from shared.postgres.directory import PostgresJobDirectory
 from shared.postgres.documents import PostgresDocumentStore
+from shared.postgres.estimates import PostgresEstimates
 from shared.postgres.iam import AccessTokens
 from shared.postgres.jobs import PostgresWorkQueue
 from shared.postgres.outbox import PostgresOutbox
@@ -222,6 +223,11 @@ def budgets(settings: ModelSettings, database: Database) -> PostgresBudgets:
     """Return what organizations may spend on models in a day."""
     default = settings.budget_per_day
     return PostgresBudgets(database, default_micros=None if default is None else round(default * MICROS))
+
+
+def estimates(database: Database) -> PostgresEstimates:
+    """Return what the index knows about the cost of an import."""
+    return PostgresEstimates(database)
 
 
 def outbox(database: Database) -> PostgresOutbox:

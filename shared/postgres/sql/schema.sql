@@ -438,10 +438,10 @@ create table embedding_spaces (
   state              text not null default 'filling' check (state in ('filling', 'active', 'retired')),
   activated_at       timestamptz
 );
+create unique index embedding_spaces_one_active on embedding_spaces (state) where state = 'active';
 
 -- One vector per text, organization and space: identical text is embedded once, and a killed worker's successor finds
 -- what is done. One partition with its own HNSW index per space (made by `headrace_add_space`).
-create unique index embedding_spaces_one_active on embedding_spaces (state) where state = 'active';
 create table embeddings (
   space_id        smallint not null references embedding_spaces (id),
   organization_id text not null,
@@ -500,9 +500,6 @@ begin
   return found_id;
 end $$;
 
----------------------------------------------------------------------------------------------- row-level security
-
-do $$
 -- Removes a space that is not searched, with its vectors. Whoever calls it has bounded how long locks are waited for.
 create function headrace_drop_space(space_id smallint) returns void language plpgsql
 security definer set search_path = public, pg_temp as $$
@@ -516,6 +513,9 @@ begin
   delete from embedding_spaces where id = space_id;
 end $$;
 
+---------------------------------------------------------------------------------------------- row-level security
+
+do $$
 declare
   tenant_table text;
 begin
@@ -578,14 +578,14 @@ end $$;
 -- the owner's rights (`security definer`), so that nobody else needs them.
 revoke execute on function headrace_add_space(text, text, integer, text, text, integer) from public;
 grant execute on function headrace_add_space(text, text, integer, text, text, integer) to headrace_process;
-
--- What each role may do, table by table. Nobody may truncate or change a table, and only the process service may read
--- and write the text of passages; the api reads it as `headrace_tenant`, one organization at a time.
 revoke execute on function headrace_drop_space(smallint) from public;
 grant execute on function headrace_drop_space(smallint) to headrace_api;
 grant execute on function headrace_add_space(text, text, integer, text, text, integer) to headrace_api;
 grant select on embedding_spaces to headrace_process, headrace_api;
 grant update (state, activated_at) on embedding_spaces to headrace_api;
+
+-- What each role may do, table by table. Nobody may truncate or change a table, and only the process service may read
+-- and write the text of passages; the api reads it as `headrace_tenant`, one organization at a time.
 grant select on documents to headrace_ingest, headrace_process, headrace_recover, headrace_api;
 grant delete on documents to headrace_recover;
 grant insert (id, bucket, name, organization_id, user_id, revision, generation, metageneration, size_bytes, crc32c,

@@ -41,9 +41,9 @@ GRANTS: dict[str, dict[str, str]] = {
         "chunks": "siuD",
         "embeddings": "si",
         "embedding_claims": "SiuD",
+        "embedding_spaces": "S",
     },
     "headrace_recover": {
-        "embedding_spaces": "S",
         "documents": "SiuD",
         "document_processing_jobs": "SiuD",
         "job_events": "SuD",
@@ -72,11 +72,11 @@ GRANTS: dict[str, dict[str, str]] = {
         "model_calls": "siD",
         "chunks": "suD",
         "embeddings": "si",
+        "embedding_spaces": "Su",
     },
     "headrace_tenant": {
         "documents": "S",
         "document_processing_jobs": "S",
-        "embedding_spaces": "Su",
         "job_events": "S",
         "dead_letters": "S",
         "chunks": "S",

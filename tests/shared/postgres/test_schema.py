@@ -21,6 +21,7 @@ QUERY_FILES = (
     "spaces",
     "rate_limits",
     "budgets",
+    "estimates",
     "prune",
     "tasks",
     "old_jobs",

@@ -1,0 +1,81 @@
+"""What an import of a prefix would cost, before it runs: a listing of the bucket, less what is indexed already."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Protocol, cast
+
+from shared.model.document import ObjectMetadata
+from shared.model.estimate import TOKENS_PER_BYTE, UNKNOWN_TOKENS_PER_BYTE, Estimate, KindEstimate, kind_of
+from shared.model.price import Prices
+from shared.ports.storage import ObjectStore
+
+PAGE = 500
+
+
+class Known(Protocol):
+    """What the index knows."""
+
+    async def indexed(self, bucket: str, objects: Sequence[ObjectMetadata]) -> set[str]:
+        """Return the names of those objects whose bytes are indexed as they are."""
+        ...
+
+    async def tokens_per_byte(self) -> Mapping[str, float]:
+        """Return the ratio of each kind of file that is indexed often enough, by `kind_of` its names."""
+        ...
+
+
+class CostEstimate:
+    """Counts objects by kind; reads none of them. Texts that files have in common are counted for each of them."""
+
+    def __init__(
+        self,
+        *,
+        known: Known,
+        storage: ObjectStore,
+        bucket: str,
+        model: str,
+        prices: Prices,
+        max_object_bytes: int,
+    ) -> None:
+        """Take the ports, the model that would be asked, and the size from which files are refused."""
+        self._known, self._storage, self._bucket = known, storage, bucket
+        self._model, self._prices, self._max_object_bytes = model, prices, max_object_bytes
+
+    async def run(self, prefix: str, *, after: str = "", limit: int, stop: Callable[[], bool] = bool) -> Estimate:
+        """Estimate the names with this prefix beyond `after`: at most `limit`, or until `stop` says so after a page."""
+        ratios = await self._known.tokens_per_byte()
+        estimate, page, seen = Estimate(), list[ObjectMetadata](), 0
+        listing = self._storage.list(self._bucket, prefix, start_after=after)
+        async with aclosing(cast("AsyncGenerator[ObjectMetadata]", listing)) as found:
+            async for one in found:
+                page.append(one)
+                seen += 1
+                if len(page) < PAGE and seen < limit:
+                    continue
+                await self._add(estimate, page, ratios)
+                page = []
+                if seen >= limit or stop():
+                    estimate.after = one.ref.name
+                    return estimate
+        await self._add(estimate, page, ratios)
+        return estimate
+
+    async def _add(self, estimate: Estimate, page: Sequence[ObjectMetadata], ratios: Mapping[str, float]) -> None:
+        indexed = await self._known.indexed(self._bucket, page) if page else set()
+        for one in page:
+            kind = kind_of(one.ref.name)
+            entry = estimate.kinds.setdefault(kind, KindEstimate(measured=kind in ratios))
+            entry.objects += 1
+            entry.size_bytes += one.size_bytes
+            if one.ref.name in indexed:
+                entry.indexed += 1
+            elif one.size_bytes > self._max_object_bytes:
+                entry.too_large += 1
+            else:
+                ratio = ratios.get(kind, TOKENS_PER_BYTE.get(kind, UNKNOWN_TOKENS_PER_BYTE))
+                tokens = round(one.size_bytes * ratio)
+                entry.new_bytes += one.size_bytes
+                entry.tokens += tokens
+                entry.cost_micros += self._prices.micros(self._model, tokens)

@@ -1,0 +1,119 @@
+"""Budgets and estimates over HTTP and on the command line, on a real index and a simulated bucket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from services.api.callers import HeaderCallers
+from services.api.routes.money import MoneyEndpoints
+from services.api.web import application
+from shared.clock import SystemClock
+from shared.model.price import Prices
+from shared.postgres.budgets import PostgresBudgets
+from shared.postgres.estimates import PostgresEstimates
+from shared.worker.estimate import CostEstimate
+from tests.fakes import BUCKET
+from tests.plugins.road import Road
+from tests.services.api.test_drift import headrace
+
+ESTIMATE, BUDGETS = "/api/v1/admin/estimate", "/api/v1/admin/budgets"
+
+
+@pytest.fixture
+async def client(road: Road) -> AsyncIterator[TestClient]:
+    """Give a client of an api that serves money only; a token costs two."""
+    estimate = CostEstimate(
+        known=PostgresEstimates(road.database),
+        storage=road.bucket,
+        bucket=BUCKET,
+        model="hash",
+        prices=Prices({"hash": 2_000_000.0}),
+        max_object_bytes=1000,
+    )
+    routes = MoneyEndpoints(PostgresBudgets(road.database), estimate, SystemClock()).routes()
+    callers = HeaderCallers(default_organization_id="acme")
+    app = application(routes, callers, tracing=road.tracing, metrics=road.metrics)
+    async with TestClient(TestServer(app)) as opened:
+        yield opened
+
+
+async def a_bucket(road: Road) -> None:
+    """Index five text files of ten bytes and two tokens; then add what is new, changed, too large, of other kinds."""
+    for number in range(5):
+        road.bucket.put(f"old/{number}.txt", f"{number} fivesix".encode()[:9] + b".")
+        await road.notify(f"old/{number}.txt")
+    await road.work_off()
+    road.bucket.put("old/0.txt", b"x" * 100)
+    road.bucket.put("new/a.txt", b"x" * 500)
+    road.bucket.put("new/b.TXT", b"x" * 1001)
+    road.bucket.put("new/c.md", b"x" * 100)
+    road.bucket.put("new/d", b"x" * 10)
+
+
+async def test_an_estimate_subtracts_what_is_indexed_and_measures_by_the_index(road: Road, client: TestClient) -> None:
+    """Ten bytes had two tokens, so 600 new ones have 120, for two each; kinds unknown here go by general ratios."""
+    await a_bucket(road)
+    kinds = (await (await client.get(ESTIMATE)).json())["kinds"]
+    assert kinds[".txt"] == {
+        "objects": 7, "size_bytes": 1641, "indexed": 4, "too_large": 1, "new_bytes": 600, "tokens": 120,
+        "cost_micros": 240_000_000, "measured": True,
+    }  # fmt: skip
+    assert (kinds[".md"]["tokens"], kinds[".md"]["measured"]) == (24, False)
+    assert kinds[""]["objects"] == 1
+    only = (await (await client.get(ESTIMATE, params={"prefix": "new/"})).json())["kinds"]
+    assert only[".txt"]["objects"] == 2
+
+
+async def test_stretches_join_to_the_whole(road: Road, client: TestClient) -> None:
+    """From cursor to cursor each name is counted once."""
+    await a_bucket(road)
+    counted, cursor = 0, None
+    while True:
+        params = {"limit": "3"} | ({"cursor": cursor} if cursor else {})
+        answer = await (await client.get(ESTIMATE, params=params)).json()
+        counted += sum(kind["objects"] for kind in answer["kinds"].values())
+        cursor = answer["next_cursor"]
+        if cursor is None:
+            break
+    assert counted == 9
+
+
+async def test_the_command_prints_a_table(
+    road: Road, client: TestClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line a kind, dearest first, and a sum; as JSON the same numbers."""
+    await a_bucket(road)
+    capsys.readouterr()
+    assert await headrace(client, tmp_path, "estimate") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ".txt 7 1.6 kB 4 1 120 240.00 this index".split()  # noqa: SIM905 - as it is printed
+    assert lines[4].startswith("together")
+    assert await headrace(client, tmp_path, "estimate", "old/", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["total"]["new_bytes"] == 100
+    assert await headrace(client, tmp_path, "estimate", "none/") == 0
+    assert "No such objects" in capsys.readouterr().out
+
+
+async def test_budgets_are_set_listed_and_taken_away(
+    road: Road, client: TestClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Over HTTP and on the command line; what is no amount is refused."""
+    assert (await (await client.get(BUDGETS)).json()) == {"budgets": []}
+    answer = await client.put(f"{BUDGETS}/a%20b", json={"amount": 2.5})
+    assert await answer.json() == {"organization_id": "a b", "amount": 2.5, "spent_today": 0.0, "waiting_jobs": 0}
+    assert (await client.put(f"{BUDGETS}/acme", json={"amount": -1})).status == 400
+    assert await headrace(client, tmp_path, "budgets", "set", "acme", "0.5") == 0
+    await PostgresBudgets(road.database).reserve("acme", 120_000)
+    capsys.readouterr()
+    assert await headrace(client, tmp_path, "budgets", "list") == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["a", "b", "2.50", "0.00", "0", "jobs"],
+        ["acme", "0.50", "0.12", "0", "jobs"],
+    ]
+    assert await headrace(client, tmp_path, "budgets", "unset", "acme") == 0
+    assert "default" in capsys.readouterr().out
