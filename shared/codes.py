@@ -354,6 +354,12 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "The api.",
         ),
         _final(
+            "OVERLAP_TOO_SMALL",
+            "Two embedding spaces agree less than the switch asked for.",
+            "Look at answers of both; then ask for less, or drop the new one.",
+            "The api, at a switch.",
+        ),
+        _final(
             "SPACE_INCOMPLETE",
             "Passages lack a vector in the space, so that they would not be found after a switch to it.",
             "Wait for the jobs that fill it, or start them again: `./headrace reembed --to SPACE`.",

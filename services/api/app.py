@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -12,20 +13,20 @@ from services.api.routes.admin_jobs import AdminJobEndpoints
 from services.api.routes.dead_letters import DeadLetterEndpoints
 from services.api.routes.drift import DriftEndpoints
 from services.api.routes.jobs import JobEndpoints
-from services.api.routes.money import MoneyEndpoints
 from services.api.routes.search import SearchEndpoint
+from services.api.routes.spaces import SpaceEndpoints
 from services.api.routes.tasks import TaskEndpoints
 from services.api.settings import ApiSettings, refuse_unverified_exposure
 from services.api.web import application
 from shared.clock import Clock, SystemClock
-from shared.model.media import MAX_FILE_BYTES
 from shared.ports.models import Embedder
 from shared.ports.stores import ChunkIndex, JobDirectory
+from shared.postgres.spaces import PostgresSpaceStore
 from shared.runtime import wiring
 from shared.runtime.app import Service, telemetry
+from shared.runtime.embedders import SpaceEmbedders
 from shared.runtime.health import Ping
 from shared.worker.drift import DriftCheck
-from shared.worker.estimate import CostEstimate
 
 
 async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
@@ -37,7 +38,14 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
     refuse_unverified_exposure(settings)
     tracing, metrics = await stack.enter_async_context(telemetry("headrace-api", settings))
     database = await stack.enter_async_context(wiring.database(settings, metrics))
-    embedder = await stack.enter_async_context(wiring.late_embedder(settings, metrics, wiring.turns(settings, database)))
+    turns = wiring.turns(settings, database)
+    embedder = await stack.enter_async_context(wiring.late_embedder(settings, metrics, turns))
+    embedders = await stack.enter_async_context(SpaceEmbedders(settings, metrics, turns, embedder))
+    spaces = PostgresSpaceStore(database)
+
+    async def searched() -> Embedder:
+        return await embedders.of(await spaces.active() or embedders.default)
+
     storage = await stack.enter_async_context(wiring.object_store(settings))
     check = DriftCheck(
         documents=wiring.document_listing(database),
@@ -45,29 +53,27 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
         synchroniser=wiring.synchroniser(settings, database, storage, tracing),
         bucket=settings.bucket,
     )
-    estimate = CostEstimate(
-        known=wiring.estimates(database),
-        storage=storage,
-        bucket=settings.bucket,
-        model=embedding_model(settings),
-        prices=wiring.prices(settings),
-        max_object_bytes=MAX_FILE_BYTES,
-    )
     closing = asyncio.Event()
 
     async def close_streams() -> None:
         closing.set()
 
     routes = endpoints(
-        wiring.job_directory(database), wiring.chunk_index(database), embedder, SystemClock(), settings, closing
+        wiring.job_directory(database),
+        wiring.chunk_index(database),
+        embedder,
+        SystemClock(),
+        settings,
+        closing,
+        searched,
     )
     return Service(
         name="api",
         application=application(
             [
                 *routes,
+                *SpaceEndpoints(spaces, wiring.task_store(database), embedders).routes(),
                 *DriftEndpoints(check, SystemClock()).routes(),
-                *MoneyEndpoints(wiring.budgets(settings, database), estimate, SystemClock()).routes(),
                 *TaskEndpoints(wiring.task_store(database), wiring.job_directory(database)).routes(),
                 *DeadLetterEndpoints(wiring.letter_directory(database), wiring.replays(database)).routes(),
             ],
@@ -88,6 +94,7 @@ def endpoints(
     clock: Clock,
     settings: ApiSettings,
     closing: asyncio.Event,
+    searched: Callable[[], Awaitable[Embedder]] | None = None,
 ) -> list[Route[Any, Any]]:
     """Return the whole route table. `closing` ends the streams that are open."""
     return [
@@ -98,14 +105,11 @@ def endpoints(
             streams_max=settings.api_streams_max,
             closing=closing,
         ).routes(),
-        *SearchEndpoint(index, embedder, timeout_seconds=settings.api_search_timeout_seconds).routes(),
+        *SearchEndpoint(
+            index, embedder, timeout_seconds=settings.api_search_timeout_seconds, searched=searched
+        ).routes(),
         *AdminJobEndpoints(directory).routes(),
     ]
-
-
-def embedding_model(settings: ApiSettings) -> str:
-    """Return the name by which the price table knows the model; the local one's client need not be there for that."""
-    return settings.gemini_embedding_model if settings.embedder == "gemini" else "all-MiniLM-L6-v2-int8"
 
 
 def callers(settings: ApiSettings) -> CallerVerifier:

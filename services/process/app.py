@@ -7,15 +7,19 @@ from contextlib import AsyncExitStack
 
 from services.process.audit_cleanup import CleanUp
 from services.process.bulk_import import ImportPrefix
-from services.process.document import IndexDocument
 from services.process.extract.extractor import ChildExtractor
+from services.process.extract.reading import ReadingExtractor
 from services.process.handler import AnswerBell
 from services.process.settings import ProcessSettings
+from services.process.spaces import FillSpace, IndexInEverySpace, SpaceWork
 from services.process.workspace import workspace
 from shared.clock import SystemClock
 from shared.model.job import JobType
+from shared.ports.models import Embedder
+from shared.postgres.spaces import PostgresSpaceStore
 from shared.runtime import wiring
 from shared.runtime.app import Service, telemetry
+from shared.runtime.embedders import SpaceEmbedders
 from shared.runtime.health import Ping
 from shared.worker.consumer import Consumer
 from shared.worker.gate import Gate
@@ -29,15 +33,21 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
     database = await stack.enter_async_context(wiring.database(settings, metrics))
     storage = await stack.enter_async_context(wiring.object_store(settings))
     publisher = await stack.enter_async_context(wiring.publisher(settings, metrics))
-    embedder = await stack.enter_async_context(wiring.embedder(settings, metrics, wiring.turns(settings, database)))
+    turns = wiring.turns(settings, database)
+    embedder = await stack.enter_async_context(wiring.embedder(settings, metrics, turns))
     folder = stack.enter_context(workspace(settings.temp_dir))
-    extractor = await stack.enter_async_context(
+    extractor: Extractor = await stack.enter_async_context(
         ChildExtractor(
             deadline_seconds=settings.extract_deadline_seconds,
             memory_limit_bytes=settings.extract_memory_bytes,
             work_dir=folder,
         )
     )
+    if settings.read_images == "gemini":
+        reader = wiring.image_reader(
+            settings, metrics, wiring.turns(settings, database), model=settings.gemini_vision_model
+        )
+        extractor = ReadingExtractor(extractor, await stack.enter_async_context(reader))
     relay = wiring.relay(database, publisher, tracing)
     gate = Gate(database.ping, clock=SystemClock())
     queue = wiring.work_queue(
@@ -47,21 +57,35 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         withdraw_on_failure=settings.on_failed_overwrite == "withdraw",
     )
     slice_seconds = settings.push_slice_seconds if settings.delivery == "push" else None
-    index = IndexDocument(
-        queue=queue,
-        storage=storage,
-        extractor=extractor,
-        embedder=embedder,
-        tracing=tracing,
-        metrics=metrics,
-        clock=SystemClock(),
-        max_object_bytes=settings.max_object_bytes,
-        temp_dir=str(folder),
-        slice_seconds=slice_seconds,
-        prices=wiring.prices(settings),
-        spending=wiring.budgets(settings, database),
-    )
+    embedders = await stack.enter_async_context(SpaceEmbedders(settings, metrics, turns, embedder))
+
+    def make(model: Embedder) -> SpaceWork:
+        return SpaceWork(
+            embedder=model,
+            queue=queue,
+            storage=storage,
+            extractor=extractor,
+            tracing=tracing,
+            metrics=metrics,
+            clock=SystemClock(),
+            max_object_bytes=settings.max_object_bytes,
+            temp_dir=str(folder),
+            slice_seconds=slice_seconds,
+            prices=wiring.prices(settings),
+            spending=wiring.budgets(settings, database),
+        )
+
     tasks = wiring.task_store(database)
+    spaces = PostgresSpaceStore(database)
+    fill = FillSpace(
+        make,
+        spaces,
+        embedders,
+        queue=queue,
+        tasks=tasks,
+        clock=SystemClock(),
+        slice_seconds=slice_seconds,
+    )
     synchroniser = wiring.synchroniser(settings, database, storage, tracing)
     bulk_import = ImportPrefix(
         tasks=tasks,
@@ -79,7 +103,8 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
     handler = AnswerBell(
         worker=settings.worker_name,
         handlers={
-            JobType.DOCUMENT_PROCESSING: index,
+            JobType.DOCUMENT_PROCESSING: IndexInEverySpace(make, spaces, embedders),
+            JobType.EMBEDDING_GENERATION: fill,
             JobType.BULK_IMPORT: bulk_import,
             JobType.AUDIT_CLEANUP: clean_up,
         },

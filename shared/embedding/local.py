@@ -31,6 +31,7 @@ _MODEL_SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a
 _TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 _TOKENIZER_PATH = Path(__file__).with_name("minilm-tokenizer.json")
 _DIMENSIONS = 384
+SPACE = EmbeddingSpace(model="all-MiniLM-L6-v2-int8", dimensions=_DIMENSIONS)
 _MAX_TOKENS = 256
 # Four texts at a time are as fast as sixteen and need a third of the memory.
 _TEXTS_PER_RUN = 4
@@ -47,7 +48,7 @@ class LocalEmbedder:
     def __init__(self, *, intra_op_threads: int | None = None) -> None:
         """`intra_op_threads` is how many cores one run may use; all that this process may use when None."""
         self._threads = intra_op_threads or len(os.sched_getaffinity(0))
-        self._space = EmbeddingSpace(model="all-MiniLM-L6-v2-int8", dimensions=_DIMENSIONS)
+        self._space = SPACE
         self._executor: ThreadPoolExecutor | None = None
         self._session: Any = None
         self._encoder: Any = None

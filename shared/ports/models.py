@@ -76,6 +76,10 @@ class ImageReader(Protocol):
         """The model's name, for metrics and prices."""
         ...
 
+    def takes(self, media_type: str, *, size_bytes: int) -> bool:
+        """Say whether an image of this kind and size can be read; other readers have to do the rest."""
+        ...
+
     async def read(self, image: bytes, *, media_type: str) -> Reading:
         """Return what is written and shown in an image; both texts are bounded, and may be empty.
 
@@ -102,6 +106,27 @@ class Turn:
     """An estimate."""
     longest_seconds: float = 60.0
     """How long the call may take; a turn that nobody gives back is free again then."""
+
+
+class Embedders(Protocol):
+    """The models of several spaces."""
+
+    @property
+    def default(self) -> EmbeddingSpace:
+        """The space that the settings name."""
+        ...
+
+    def refusal(self, space: EmbeddingSpace) -> str | None:
+        """Return why nothing here makes vectors of a space, as a sentence for people; None if something does."""
+        ...
+
+    async def of(self, space: EmbeddingSpace) -> Embedder:
+        """Return the open model of a space; the same one each time.
+
+        Raises:
+            ConfigurationError: nothing here makes vectors of that space.
+        """
+        ...
 
 
 class Turns(Protocol):

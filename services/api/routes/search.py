@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from services.api.route import Call, Route
 from services.api.schemas import Hit, NoParams, SearchAnswer, SearchBody
-from shared.errors import AuthenticationError, DependencyUnavailable
+from shared.errors import AuthenticationError, Conflict, DependencyUnavailable
 from shared.ports.models import Embedder
 from shared.ports.stores import ChunkIndex, SearchRequest
 
@@ -16,8 +16,19 @@ from shared.ports.stores import ChunkIndex, SearchRequest
 class SearchEndpoint:
     """Searches the caller's own organization, administrators too: a passage is content, not operation."""
 
-    def __init__(self, index: ChunkIndex, embedder: Embedder, *, timeout_seconds: float) -> None:
-        """`timeout_seconds` bounds one search, the embedding of the question included."""
+    def __init__(
+        self,
+        index: ChunkIndex,
+        embedder: Embedder,
+        *,
+        timeout_seconds: float,
+        searched: Callable[[], Awaitable[Embedder]] | None = None,
+    ) -> None:
+        """`timeout_seconds` bounds one search, the embedding of the question included.
+
+        `searched` gives the model of the space that is searched at present, where that is not always `embedder`'s.
+        """
+        self._searched = searched
         self._index = index
         self._embedder = embedder
         self._timeout_seconds = timeout_seconds
@@ -42,27 +53,37 @@ class SearchEndpoint:
         asked = call.body
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                vector = await self._vector(asked.query)
-                hits = await self._index.search(
-                    SearchRequest(
-                        text=asked.query,
-                        vector=vector,
-                        space=self._embedder.space,
-                        organization_id=call.caller.organization_id,
-                        limit=asked.limit,
-                        name_prefix=asked.prefix,
-                        media_types=tuple(asked.media_types),
-                    )
-                )
+                while True:
+                    embedder = self._embedder if self._searched is None else await self._searched()
+                    try:
+                        return await self._answer(embedder, asked, call.caller.organization_id)
+                    except Conflict as error:
+                        # Between two looks at the database another space became the searched one.
+                        if self._searched is None or error.code != "SPACE_SWITCHED":
+                            raise
         except TimeoutError:
             raise DependencyUnavailable(
                 f"The search took longer than {self._timeout_seconds:g} s; try again.", code="SEARCH_TIMED_OUT"
             ) from None
-        return SearchAnswer(hits=[Hit.of(hit) for hit in hits], space=self._embedder.space.key)
 
-    async def _vector(self, query: str) -> Sequence[float]:
+    async def _answer(self, embedder: Embedder, asked: SearchBody, organization_id: str) -> SearchAnswer:
+        vector = await self._vector(embedder, asked.query)
+        hits = await self._index.search(
+            SearchRequest(
+                text=asked.query,
+                vector=vector,
+                space=embedder.space,
+                organization_id=organization_id,
+                limit=asked.limit,
+                name_prefix=asked.prefix,
+                media_types=tuple(asked.media_types),
+            )
+        )
+        return SearchAnswer(hits=[Hit.of(hit) for hit in hits], space=embedder.space.key)
+
+    async def _vector(self, embedder: Embedder, query: str) -> Sequence[float]:
         try:
-            answer = await self._embedder.embed([query], purpose="query")
+            answer = await embedder.embed([query], purpose="query")
         except AuthenticationError as error:  # ours were refused, which is no fault of the caller's
             raise DependencyUnavailable(
                 f"The embedding model refused this service's credentials: {error.message}", code=error.code

@@ -14,7 +14,6 @@ FILES = (
     "dead_letters",
     "directory",
     "documents",
-    "estimates",
     "jobs",
     "outbox",
     "prune",
@@ -96,11 +95,11 @@ QUERIES: dict[str, set[str]] = {
     "headrace_api": _DECIDES
     | _EMBEDS
     | _ASKS
+    | _all("spaces", but=frozenset({"missing_texts"}))
+    | _some("jobs", "cancel_job")
     | _all("directory")
     | _all("replays", but=_SETTLES)
     | _some("recover", "list_documents")
-    | _all("spaces", but=frozenset({"missing_texts"}))
-    | _some("jobs", "cancel_job")
     | _some(
         "dead_letters",
         "get_letter",
@@ -115,7 +114,7 @@ QUERIES: dict[str, set[str]] = {
     | _some("chunks", "search"),
 }
 """`headrace_tenant` is what the api becomes for a caller who is bound to one organization."""
-QUERIES["headrace_api"] |= _all("budgets") - _SPENDS | _all("estimates")
+QUERIES["headrace_api"] |= _all("budgets") - _SPENDS
 QUERIES["headrace_tenant"] |= _some("budgets", "budgets_today")
 # The recover service answers a dry run on the `replay` topic.
 QUERIES["headrace_recover"] |= _some("replays", "preview")
