@@ -11,14 +11,14 @@ import dataclasses
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from semantic_text_splitter import TextSplitter
 
 from services.process.anchors import anchors, row_anchors
 from shared.ids import text_hash
-from shared.model.document import Chunk, Segment
-from shared.model.locator import Locator, LocatorKind
+from shared.model.document import BoxSpan, Chunk, Segment
+from shared.model.locator import Box, Locator, LocatorKind, union
 from shared.model.text import storable
 
 TARGET_TOKENS = 200
@@ -71,10 +71,11 @@ class Chunker:
         """Return the chunks of one segment; none when it holds only white space."""
         text = storable(segment.text)
         first_row = _row_of_header(text, segment.locator)
+        boxes = segment.boxes if text == segment.text else ()
         # What fits as a whole stays whole; a part of something longer is never so short.
         ends = [len(text)] if self._fits(text) else [*anchors(text), len(text)]
         return [
-            self._chunk(text, piece, segment.locator, first_row)
+            self._chunk(text, piece, segment.locator, first_row, boxes)
             for start, end in zip([0, *ends], ends, strict=False)
             for piece in self._pieces(text, start, end)
         ]
@@ -83,11 +84,19 @@ class Chunker:
         """Return what was kept back at the end of the file (nothing today: a chunk never crosses a segment)."""
         return []
 
-    def _chunk(self, text: str, piece: _Piece, locator: Locator, first_row: int | None) -> Chunk:
+    def _chunk(
+        self, text: str, piece: _Piece, locator: Locator, first_row: int | None, boxes: Sequence[BoxSpan]
+    ) -> Chunk:
         content = piece.header + text[piece.start : piece.end]
         base = locator.start_char or 0
         cells = locator.cells if first_row is None else _cells_of(locator.cells or "", piece, first_row)
-        place = dataclasses.replace(locator, start_char=base + piece.start, end_char=base + piece.end, cells=cells)
+        place = dataclasses.replace(
+            locator,
+            start_char=base + piece.start,
+            end_char=base + piece.end,
+            cells=cells,
+            box=_box_of(text, piece, boxes),
+        )
         ordinal, self._next_ordinal = self._next_ordinal, self._next_ordinal + 1
         return Chunk(ordinal=ordinal, text=content, locator=place, text_hash=text_hash(content))
 
@@ -263,6 +272,17 @@ def _row_of_header(text: str, locator: Locator) -> int | None:
     first, last = int(match[2]), int(match[4] or match[2])
     body = text.count("\n|") - 1
     return first if body == last - first else first - 1 if body == last - first + 1 else None
+
+
+def _box_of(text: str, piece: _Piece, spans: Sequence[BoxSpan]) -> Box | None:
+    """Return what holds the piece on its page; None when most of it is nowhere to be seen, rather than a wrong box."""
+    within = [span for span in spans if span.start < piece.end and span.end > piece.start]
+    known = sum(_letters(text, max(span.start, piece.start), min(span.end, piece.end)) for span in within)
+    return union(span.box for span in within) if known * 2 >= _letters(text, piece.start, piece.end) else None
+
+
+def _letters(text: str, start: int, end: int) -> int:
+    return sum(map(str.isalnum, text[start:end]))
 
 
 def _cells_of(cells: str, piece: _Piece, first_row: int) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from shared.errors import InvalidRequest
 from shared.model.job import Status
-from shared.model.locator import Locator
+from shared.model.locator import Box, Locator
 from shared.model.text import storable
 
 
@@ -93,6 +94,14 @@ class Document:
     deleted_at: datetime | None
 
 
+class BoxSpan(NamedTuple):
+    """Where the characters from `start` to before `end` of a segment's text stand on their page."""
+
+    start: int
+    end: int
+    box: Box
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
     """A stretch of extracted text under one locator, in reading order. `index` counts from 0 within the file."""
@@ -100,6 +109,10 @@ class Segment:
     index: int
     text: str
     locator: Locator
+    boxes: tuple[BoxSpan, ...] = ()
+    """In order of `start`, as far as the parser knows them."""
+    by_ocr: bool = False
+    """The text was read from a picture."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

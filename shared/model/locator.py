@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +17,16 @@ class LocatorKind(enum.StrEnum):
     HEADING = "heading"
     TEXT = "text"
     TIME = "time"
+
+
+Box = tuple[float, float, float, float]
+"""A rectangle on a page: x0, y0, x1, y1 in points (1/72 inch) from the upper left corner of the page as it is shown."""
+
+
+def union(boxes: Iterable[Box]) -> Box | None:
+    """Return the smallest box that holds all boxes; None when there are none."""
+    edges = list(zip(*boxes, strict=True))
+    return (min(edges[0]), min(edges[1]), max(edges[2]), max(edges[3])) if edges else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +48,8 @@ class Locator:
     end_char: int | None = None
     start_ms: int | None = None
     end_ms: int | None = None
+    box: Box | None = None
+    """What holds the passage on its page; None when the parser does not say, as after OCR."""
 
     @property
     def label(self) -> str:
@@ -61,14 +74,29 @@ class Locator:
         values["kind"] = self.kind.value
         if self.heading_path is not None:
             values["heading_path"] = list(self.heading_path)
+        if self.box is not None:
+            values["box"] = list(self.box)
         return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Locator:
         """Read what `to_json` wrote; unknown fields (of a newer version) are left out."""
-        known = {key: values[key] for key in cls.__slots__ if key in values and key not in {"kind", "heading_path"}}
+        apart = {"kind", "heading_path", "box"}
+        known = {key: values[key] for key in cls.__slots__ if key in values and key not in apart}
         path = values.get("heading_path")
-        return cls(kind=LocatorKind(values["kind"]), heading_path=None if path is None else tuple(path), **known)
+        return cls(
+            kind=LocatorKind(values["kind"]),
+            heading_path=None if path is None else tuple(path),
+            box=_box_of(values.get("box")),
+            **known,
+        )
+
+
+def _box_of(value: Any) -> Box | None:
+    if value is None:
+        return None
+    x0, y0, x1, y1 = map(float, value)
+    return x0, y0, x1, y1
 
 
 def _clock(milliseconds: int | None) -> str:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from services.process.extract import library, office, pages, texts
+from services.process.extract import library, odf, office, pages, texts, trees
 from services.process.extract.protocol import LENGTH_BYTES, Request, frame, segment_message
 from services.process.extract.sections import Numbering
 from shared.errors import UnprocessableContent
@@ -94,9 +94,15 @@ async def _read_sections(request: Request, numbering: Numbering) -> AsyncIterato
         sections = iter(await texts.text_sections(data))
     elif media_type in media.DELIMITED:
         sections = await texts.delimited_sections(data, media_type)
+    elif media_type in {media.JSON, media.XML} and (found := trees.tree_sections(await texts.decode(data), media_type)):
+        sections = iter(found)
     else:
+        if media_type == media.HTML:
+            data = (await texts.decode_page(data)).encode()
         document = await library.read_document(data, media_type)
-        if media_type in media.SLIDES:
+        if media_type == media.ODP and (found := odf.slides(data)):
+            sections = iter(found)
+        elif media_type in media.SLIDES:
             sections = office.slide_sections(document)
         elif media_type in media.SHEETS:
             sections = office.workbook_sections(document, data, media_type)

@@ -45,6 +45,7 @@ class ChildExtractor:
         deadline_seconds: float = 300.0,
         memory_limit_bytes: int = 1536 * 1024 * 1024,
         max_text_bytes: int = 64 * 1024 * 1024,
+        ocr_seconds: float = 3_600.0,
         work_dir: Path | None = None,
         files_per_server: int = 500,
     ) -> None:
@@ -55,12 +56,15 @@ class ChildExtractor:
                 segments is not counted. Also the limit of the child's processor time.
             memory_limit_bytes: Resident memory at which the child is killed.
             max_text_bytes: How much text (UTF-8) one file may give.
+            ocr_seconds: How much longer the caller waits for pages that are read by OCR; each of them is bounded by
+                itself as well (`ocr.PAGE_SECONDS`). A book of scanned pages is no fault, only slow.
             work_dir: Where each child gets a temporary folder; the system's place by default.
             files_per_server: After how many files the warm process is replaced, so that nothing in it can grow forever.
         """
         self._deadline_seconds = deadline_seconds
         self._memory_limit_bytes = memory_limit_bytes
         self._max_text_bytes = max_text_bytes
+        self._ocr_seconds = ocr_seconds
         self._work_dir = work_dir
         self._files_per_server = files_per_server
         self._server: ForkServer | None = None
@@ -107,18 +111,22 @@ class ChildExtractor:
                     media_type=media_type,
                     start=start,
                     max_text_bytes=self._max_text_bytes,
-                    cpu_seconds=max(1, int(self._deadline_seconds) + 1),
+                    cpu_seconds=max(1, int(self._deadline_seconds + self._ocr_seconds) + 1),
                 )
             )
-            index, waited_seconds = start, 0.0
+            index, waited_seconds, ocr_seconds_left = start, 0.0, self._ocr_seconds
             clock = asyncio.get_running_loop()
             while True:
                 began = clock.time()
                 payload = await child.receive(self._deadline_seconds - waited_seconds)
-                waited_seconds += clock.time() - began
+                took_seconds = clock.time() - began
                 segment = read_answer(payload, expected_index=index)
                 if segment is None:
                     return
+                if segment.by_ocr and ocr_seconds_left > took_seconds:
+                    ocr_seconds_left -= took_seconds
+                else:
+                    waited_seconds += took_seconds
                 yield segment
                 index += 1
         finally:

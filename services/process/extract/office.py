@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from services.process.extract import odf
 from services.process.extract.sections import Section, sheet_sections, table_text, without_heading_marks
 from shared.model import media
 from shared.model.locator import Locator, LocatorKind
 
+_MAX_HEADING_CHARACTERS = 250  # what is longer was taken for a heading by mistake
 _MAX_SHEET_XML_BYTES = 32 * 1024 * 1024
 _CELL = re.compile(rb'<c r="([A-Z]{1,3})(\d{1,7})"[^>]*?(?:/>|>(.*?)</c>)', re.DOTALL)
 _VALUE = re.compile(rb"<v>[^<]|<is>")
@@ -23,10 +25,7 @@ _OFFICE_RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relat
 
 
 def slide_sections(document: Any) -> Iterator[Section]:
-    """Yield one section per slide, its notes at the end.
-
-    The library tells the slides of an OpenDocument presentation only if one has notes; without, headings are cited.
-    """
+    """Yield one section per slide, its notes at the end; for files whose slides nobody can tell, headings are cited."""
     if not document.pages:
         yield from heading_sections(document)
     for page in document.pages or ():
@@ -38,7 +37,7 @@ def slide_sections(document: Any) -> Iterator[Section]:
 def workbook_sections(document: Any, data: bytes, media_type: str) -> Iterator[Section]:
     """Yield the tables of each sheet with their cell ranges, where these can be known."""
     names = {int(page.page_number): str(page.sheet_name or page.page_number) for page in document.pages or ()}
-    corners = _corners(data) if media_type == media.XLSX else {}
+    corners = _corners(data) if media_type == media.XLSX else odf.corners(data) if media_type == media.ODS else {}
     for table in document.tables:
         rows = [[str(cell) for cell in row] for row in table.cells]
         sheet = names.get(int(table.page_number), str(table.page_number))
@@ -99,7 +98,7 @@ def _block_of(content: dict[str, Any]) -> tuple[int, str]:
     match content:
         case {"node_type": "title", "text": str(text)}:
             return 1, " ".join(text.split())
-        case {"node_type": "heading", "level": int(level), "text": str(text)}:
+        case {"node_type": "heading", "level": int(level), "text": str(text)} if len(text) <= _MAX_HEADING_CHARACTERS:
             return max(1, level), " ".join(text.split())
         case {"node_type": "table", "grid": {"rows": int(height), "cells": list(cells)}} if cells:
             rows: list[list[str]] = [[] for _ in range(height)]

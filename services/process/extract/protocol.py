@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import UnprocessableContent, WorkerCrashed
-from shared.model.document import Segment
-from shared.model.locator import Locator
+from shared.model.document import BoxSpan, Segment
+from shared.model.locator import Box, Locator
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 MAX_SEGMENT_CHARACTERS = 32_000
@@ -68,7 +68,12 @@ def frame(message: dict[str, Any]) -> bytes:
 
 def segment_message(segment: Segment) -> dict[str, Any]:
     """Return the message for one segment."""
-    return {"segment": {"index": segment.index, "text": segment.text, "locator": segment.locator.to_json()}}
+    values: dict[str, Any] = {"index": segment.index, "text": segment.text, "locator": segment.locator.to_json()}
+    if segment.boxes:
+        values["boxes"] = segment.boxes
+    if segment.by_ocr:
+        values["by_ocr"] = True
+    return {"segment": values}
 
 
 def read_answer(payload: bytes, *, expected_index: int) -> Segment | None:
@@ -90,12 +95,19 @@ def read_answer(payload: bytes, *, expected_index: int) -> Segment | None:
             locator = Locator.from_json(values["locator"])
             if index != expected_index or not isinstance(text, str):
                 raise ValueError("out of order")  # noqa: TRY301  # one place decides what garbage means
-            return Segment(index=index, text=text, locator=locator)
+            boxes = tuple(BoxSpan(int(start), int(end), _box(box)) for start, end, box in values.get("boxes", ()))
+            by_ocr = bool(values.get("by_ocr"))
+            return Segment(index=index, text=text, locator=locator, boxes=boxes, by_ocr=by_ocr)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WorkerCrashed("The process that reads files answered with garbage; the file is tried again.") from error
     if code in _CODES:
         raise UnprocessableContent(sentence, code=code)
     raise WorkerCrashed(f"The process that reads files failed ({sentence}); the file is tried again.")
+
+
+def _box(values: Any) -> Box:
+    x0, y0, x1, y1 = map(float, values)
+    return x0, y0, x1, y1
 
 
 def send_message(control: socket.socket, message: dict[str, Any], descriptor: int | None = None) -> None:

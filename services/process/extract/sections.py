@@ -9,11 +9,14 @@ from collections.abc import Iterator, Sequence
 
 from services.process.anchors import REACH_BYTES, anchors, row_anchors
 from services.process.extract.protocol import MAX_SEGMENT_CHARACTERS
-from shared.model.document import Segment
+from shared.errors import UnprocessableContent
+from shared.model.document import BoxSpan, Segment
 from shared.model.locator import Locator, LocatorKind
 from shared.model.text import storable
 
 ROWS_PER_SEGMENT = 200
+_MAX_PAGE_CHARACTERS = 200_000
+_ESCAPED = re.compile(r"\\([.()\[\]{}#*_+\-!>~`])")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,10 +45,22 @@ class Numbering:
         self.count += 1
         return True
 
-    def segments_of(self, section: Section, *, keep_empty: bool = False) -> Iterator[Segment]:
+    def page_of(self, section: Section, *, boxes: tuple[BoxSpan, ...] = (), by_ocr: bool = False) -> Iterator[Segment]:
+        """Yield one page as one segment, also when it is empty, so that a page's index is known without reading it.
+
+        Raises:
+            UnprocessableContent: no page of a book is that long.
+        """
+        if len(section.text) > _MAX_PAGE_CHARACTERS:
+            raise UnprocessableContent("A page holds far more text than pages do; split the file.", code="TOO_COMPLEX")
+        index, self.count = self.count, self.count + 1
+        if index >= self._start:
+            yield Segment(index=index, text=section.text, locator=section.locator, boxes=boxes, by_ocr=by_ocr)
+
+    def segments_of(self, section: Section) -> Iterator[Segment]:
         """Yield the segments of the next section; offsets in the locator say where each begins in its place."""
         text = storable(section.text).rstrip()
-        if not text and not keep_empty:
+        if not text:
             return
         offset = section.locator.start_char or 0
         position = 0
@@ -63,8 +78,8 @@ class Numbering:
 
 
 def without_heading_marks(text: str) -> str:
-    """Return a page's text without the number signs before its headings; on a page they say nothing."""
-    return re.sub(r"^#{1,6} (?=\S)", "", text.strip(), flags=re.MULTILINE)
+    """Return a page's text without the signs of Markdown before its headings and numbers; they say nothing there."""
+    return _ESCAPED.sub(r"\1", re.sub(r"^#{1,6} (?=\S)", "", text.strip(), flags=re.MULTILINE))
 
 
 def table_text(rows: Sequence[Sequence[str]]) -> str:

@@ -17,7 +17,7 @@ _TAIL_BYTES = 1024 * 1024
 _PDF_WITHIN_BYTES = 1024
 _ZIP_END = b"PK\x05\x06"
 _OLE_MAGIC = bytes.fromhex("d0cf11e0a1b11ae1")
-_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+_CONTROL = re.compile(rb"[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f]")
 # Possessive: where a comment ends is never thought over, which would double the work with each one.
 _HTML = re.compile(rb"\s*+(?:<!--.*?-->\s*+)*+<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")

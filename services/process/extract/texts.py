@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator
 
 from services.process.extract import library
@@ -13,6 +14,10 @@ from shared.model import media
 from shared.model.locator import Locator, LocatorKind
 
 _SAMPLE_CHARACTERS = 8_192
+_HEAD_BYTES = 4_096
+_CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
+_LATIN = {"latin-1", "latin1", "iso-8859-1", "us-ascii", "ascii"}
+_STRUCK_OVER = re.compile(r".\x08|\x1b\[[0-9;]*m")
 _MAX_FIELD_CHARACTERS = 1_000_000
 
 
@@ -26,9 +31,26 @@ async def decode(data: bytes) -> str:
         return str((await library.read_document(data, media.TEXT, plain=True)).content)
 
 
+async def decode_page(data: bytes) -> str:
+    """Return the text of an HTML page: as it says itself, where its bytes are neither marked nor UTF-8."""
+    if not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            named = _CHARSET.search(data[:_HEAD_BYTES])
+            name = named[1].decode() if named else "cp1252"
+            try:
+                # What calls itself Latin-1 is read as its superset, as browsers do.
+                return data.decode("cp1252" if name.lower() in _LATIN else name, errors="replace")
+            except LookupError:
+                pass
+    return await decode(data)
+
+
 async def text_sections(data: bytes) -> list[Section]:
     """Return the whole text as one section of character offsets."""
-    return [Section(await decode(data), Locator(kind=LocatorKind.TEXT, start_char=0))]
+    # A letter struck over another is how terminals and printers of the past wrote bold and underlined words.
+    return [Section(_STRUCK_OVER.sub("", await decode(data)), Locator(kind=LocatorKind.TEXT, start_char=0))]
 
 
 async def delimited_sections(data: bytes, media_type: str) -> Iterator[Section]:

@@ -20,6 +20,8 @@ from shared.postgres.recover import PostgresRecoverStore
 from shared.postgres.tasks import PostgresTaskStore
 from tests.plugins.road import Road
 
+BATCH = 5
+
 
 @pytest.fixture
 def tasks(road: Road) -> PostgresTaskStore:
@@ -38,6 +40,7 @@ def importer(road: Road, store: PostgresTaskStore, *, max_pending: int = 200, **
         clock=SystemClock(),
         bucket="uploads",
         max_pending=max_pending,
+        batch=BATCH,
     )
 
 
@@ -136,22 +139,22 @@ async def test_never_more_than_so_many_wait(road: Road, tasks: PostgresTaskStore
 
 async def test_cancelled_between_two_batches(road: Road, tasks: PostgresTaskStore) -> None:
     """A cancelled import makes no more jobs after the batch in hand; those that it made are worked on."""
-    for number in range(120):
-        road.bucket.put(f"{number:03}", b"text")
+    for number in range(12):
+        road.bucket.put(f"{number:02}", b"text")
     job_id = await asked(tasks)
 
     class Cancelling:
         async def list(self, bucket: str, prefix: str = "", *, start_after: str = "") -> Any:
             async for live in road.bucket.list(bucket, prefix, start_after=start_after):
-                if live.ref.name == "060":
+                if live.ref.name == "07":
                     await road.directory.cancel(job_id, Scope())
                 yield live
 
     road.process = road.worker("w", others={JobType.BULK_IMPORT: importer(road, tasks, storage=Cancelling())})
     assert (await road.ring(Lane.BULK)).name == "lease_lost"
     made = await road.value("select count(*) from document_processing_jobs where document_id is not null")
-    assert made == 100
-    assert await road.work_off() == 100
+    assert made == 10
+    assert await road.work_off() == 10
     job = await road.directory.get(job_id, Scope())
     assert job is not None
     assert job.status is Status.CANCELLED
@@ -159,7 +162,7 @@ async def test_cancelled_between_two_batches(road: Road, tasks: PostgresTaskStor
 
 async def test_goes_on_after_its_worker_died(road: Road, tasks: PostgresTaskStore) -> None:
     """A successor goes on from the last name that was recorded, alone at first, and then beside the others' work."""
-    for number in range(70):
+    for number in range(8):
         road.bucket.put(f"{number:02}", b"text")
     job_id = await asked(tasks)
     job = await road.queue.claim(Lane.BULK, worker="dead")
@@ -174,7 +177,7 @@ async def test_goes_on_after_its_worker_died(road: Road, tasks: PostgresTaskStor
             nonlocal listed
             async for live in road.bucket.list(bucket, prefix, start_after=start_after):
                 listed += 1
-                if listed == 60:
+                if listed == 7:
                     raise Died
                 yield live
 
@@ -188,11 +191,11 @@ async def test_goes_on_after_its_worker_died(road: Road, tasks: PostgresTaskStor
     assert (proved.quarantined, proved.rescue_count, proved.checkpoint and proved.checkpoint["after"]) == (
         False,
         0,
-        "69",
+        "07",
     )
     ended = await worked_off(road, job_id)
     assert ended.result is not None
-    assert (ended.result["seen"], ended.result["jobs"]) == (70, {"completed": 70})
+    assert (ended.result["seen"], ended.result["jobs"]) == (8, {"completed": 8})
 
 
 async def test_what_is_written_meanwhile_is_interactive(road: Road, tasks: PostgresTaskStore) -> None:

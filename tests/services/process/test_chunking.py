@@ -1,15 +1,19 @@
 """Chunks cover their segments exactly, within the budget, the same way each time."""
 
+import dataclasses
+import functools
 import math
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from services.process.chunking import TARGET_TOKENS, Chunker, chunk
 from shared.ids import text_hash
-from shared.model.document import Chunk, Segment
+from shared.model.document import BoxSpan, Chunk, Segment
 from shared.model.locator import Locator, LocatorKind
 from shared.model.text import storable
 
@@ -17,6 +21,20 @@ from shared.model.text import storable
 def words(text: str) -> int:
     """Count like a simple tokenizer: four characters or one word, whichever is more."""
     return max(len(text.split()), math.ceil(len(text) / 4))
+
+
+@functools.cache
+def tokenizer() -> Tokenizer:
+    """Return the local model's own tokenizer, which cuts and fills nothing here."""
+    made = Tokenizer.from_file(str(Path(__file__).parents[3] / "shared" / "embedding" / "minilm-tokenizer.json"))
+    made.no_truncation()
+    made.no_padding()
+    return made
+
+
+def real_tokens(text: str) -> int:
+    """Count as the local model does, its two markers included."""
+    return len(tokenizer().encode(text).ids)
 
 
 def segment(text: str, index: int = 0, **fields: object) -> Segment:
@@ -177,3 +195,76 @@ def test_a_million_characters_on_one_line_take_seconds(text: str) -> None:
     assert time.perf_counter() - started < 20
     assert sum(len(c.text.replace(" ", "")) for c in chunks) == len(text.replace(" ", ""))
     assert max(words(c.text) for c in chunks) <= TARGET_TOKENS
+
+
+clusters = st.sampled_from(
+    [
+        "e\u0301",
+        "👩‍👩‍👧‍👦",
+        "🏳️‍🌈",
+        "👍🏽",
+        "🇩🇪",
+        "🇫🇷",
+        "1️⃣",
+        "\u1100\u1161\u11a8",
+        "\u0915\u094d\u0937",
+        "\u0e19\u0e49\u0e33",
+        "n\u0303\u0323",
+        "ß",
+        "漢",
+    ]
+)
+pieces_of_text = st.lists(st.one_of(clusters, st.sampled_from([" ", "\n", "a", "b. ", "\n\n", "word "])), max_size=200)
+
+
+@given(parts=pieces_of_text, max_tokens=st.integers(10, 40))
+@settings(deadline=None, max_examples=150)
+def test_no_cut_is_inside_what_readers_see_as_one_character(parts: list[str], max_tokens: int) -> None:
+    """Emoji of several parts, flags, marks that combine, and syllables are whole in one chunk, wherever they stand."""
+    # Between two flags stands something else, so that it is plain which halves belong together.
+    text = "".join(part + ("." if "\U0001f1e6" <= part[0] <= "\U0001f1ff" else "") for part in parts)
+    inside = set()
+    place = 0
+    for part in parts:
+        whole = part if part.strip() and part.strip() not in {"a", "b.", "word"} else ""
+        inside |= set(range(place + 1, place + len(whole)))
+        place += len(part) + ("\U0001f1e6" <= part[0] <= "\U0001f1ff")
+    for made in chunk([segment(text)], max_tokens=max_tokens, count_tokens=words):
+        assert made.locator.start_char not in inside
+        assert made.locator.end_char not in inside
+
+
+@given(texts=pages, data=st.data())
+@settings(deadline=None, max_examples=60)
+def test_a_run_that_is_cut_anywhere_makes_the_chunks_of_one_that_was_not(texts: list[str], data: st.DataObject) -> None:
+    """However often workers change between two segments, the chunks and their ordinals are the same."""
+    segments = [segment(text, index) for index, text in enumerate(texts)]
+    whole = list(chunk(segments, max_tokens=20, count_tokens=words))
+    assert list(chunk(segments, max_tokens=20, count_tokens=words)) == whole
+    made: list[Chunk] = []
+    while segments:
+        taken = data.draw(st.integers(1, len(segments)))
+        made += chunk(segments[:taken], max_tokens=20, count_tokens=words, first_ordinal=len(made))
+        segments = segments[taken:]
+    assert made == whole
+
+
+@given(texts=st.lists(st.one_of(prose, tables, pieces_of_text.map("".join)), min_size=1, max_size=2))
+@settings(deadline=None, max_examples=60)
+def test_the_local_model_reads_every_chunk_to_its_end(texts: list[str]) -> None:
+    """By the model's own tokenizer, no chunk is over its limit, so nothing is cut silently."""
+    for made in chunk(
+        [segment(text * 9, index) for index, text in enumerate(texts)], max_tokens=64, count_tokens=real_tokens
+    ):
+        assert real_tokens(made.text) <= 64 or len(made.text) == 1
+
+
+def test_a_box_is_what_holds_the_lines_of_the_chunk() -> None:
+    """Lines of a page have boxes; a chunk has the smallest that holds its own, and none where most are unknown."""
+    first, second = "one two three four. " * 3 + "\n\n", "five six seven. " * 4
+    lines = (BoxSpan(0, 20, (10, 10, 90, 20)), BoxSpan(20, 60, (10, 22, 95, 32)), BoxSpan(62, 66, (10, 50, 30, 60)))
+    page = dataclasses.replace(segment(first + second), boxes=lines)
+    known, unknown = chunk([page], max_tokens=20, count_tokens=words)
+    assert known.locator.box == (10, 10, 95, 32)
+    assert unknown.locator.box is None
+    assert Locator.from_json(known.locator.to_json()) == known.locator

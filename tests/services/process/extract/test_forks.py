@@ -183,7 +183,7 @@ async def test_forks_are_confined_and_share_nothing(extractor: ChildExtractor, l
         assert psutil.Process(server).num_threads() == 1
         for pid in (one, other):
             assert os.getsid(pid) == pid
-            assert resource.prlimit(pid, resource.RLIMIT_CPU) == (61, 62)
+            assert resource.prlimit(pid, resource.RLIMIT_CPU) == (3661, 3662)  # the deadline, and an hour of OCR
             assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
             assert Path(f"/proc/{pid}/cwd").readlink().parent.name == "work"
 
@@ -198,7 +198,8 @@ async def test_what_a_fork_has_started_ends_with_it(tmp_path: Path, monkeypatch:
         with pytest.raises(WorkerCrashed, match="died"):
             await read(broken)
         pid = int(note.read_text())
-        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        with contextlib.suppress(psutil.NoSuchProcess):  # it was sent the signal, and may be about to go
+            psutil.Process(pid).wait(timeout=30)
 
 
 async def test_leaving_early_ends_the_fork_at_once(extractor: ChildExtractor, long_text: Path) -> None:

@@ -1,0 +1,94 @@
+"""What the library does not tell of OpenDocument files: all the text of slides, and where a sheet's cells begin."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from services.process.extract.sections import Section, table_text
+from shared.model.locator import Locator, LocatorKind
+
+Corner = tuple[int, int, tuple[int, int]]
+"""A sheet's first used column and row, from 1, and the (height, width) of what is used."""
+
+_MAX_XML_BYTES = 48 * 1024 * 1024
+_OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"
+_TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
+_TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
+_DRAW = "{urn:oasis:names:tc:opendocument:xmlns:drawing:1.0}"
+_NOTES = "{urn:oasis:names:tc:opendocument:xmlns:presentation:1.0}notes"
+_SPACES = {f"{_TEXT}s": " ", f"{_TEXT}tab": "\t", f"{_TEXT}line-break": "\n"}
+
+
+def slides(data: bytes) -> list[Section]:
+    """Return one section per slide, its notes at the end; nothing when the file is not as expected."""
+    root = _content(data)
+    pages = [] if root is None else root.iterfind(f"{_OFFICE}body/{_OFFICE}presentation/{_DRAW}page")
+    return [
+        Section(_slide_text(page), Locator(kind=LocatorKind.SLIDE, slide=number))
+        for number, page in enumerate(pages, 1)
+    ]
+
+
+def corners(data: bytes) -> dict[str, Corner]:
+    """Return where the used cells of each sheet stand."""
+    root = _content(data)
+    sheets = [] if root is None else root.iterfind(f"{_OFFICE}body/{_OFFICE}spreadsheet/{_TABLE}table")
+    return {sheet.get(f"{_TABLE}name", ""): corner for sheet in sheets if (corner := _corner(sheet))}
+
+
+def _content(data: bytes) -> Any:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if archive.getinfo("content.xml").file_size > _MAX_XML_BYTES:
+                return None
+            # The child's limits hold for what this parses, and the parser's own for entities.
+            return ET.fromstring(archive.read("content.xml"))  # noqa: S314
+    except (KeyError, ValueError, OSError, NotImplementedError, RuntimeError, zipfile.BadZipFile, ET.ParseError):
+        return None  # this is an extra; the text was read without it
+
+
+def _slide_text(page: Any) -> str:
+    shown = [block for shape in page if shape.tag != _NOTES for block in _blocks(shape)]
+    spoken = [block for notes in page.iterfind(_NOTES) for block in _blocks(notes)]
+    return "\n\n".join(shown + ([f"Notes: {' '.join(spoken)}"] if spoken else []))
+
+
+def _blocks(element: Any) -> Iterator[str]:
+    if element.tag == f"{_TABLE}table":
+        rows = [[_text(cell) for cell in row.iter(f"{_TABLE}table-cell")] for row in element.iter(f"{_TABLE}table-row")]
+        if any(any(row) for row in rows):
+            yield table_text(rows)
+    elif element.tag in {f"{_TEXT}p", f"{_TEXT}h"}:
+        if text := _text(element).strip():
+            yield text
+    else:
+        for child in element:
+            yield from _blocks(child)
+
+
+def _text(element: Any) -> str:
+    if element.tag == f"{_TEXT}page-number":
+        return ""
+    inner = "".join(_text(child) + (child.tail or "") for child in element)
+    return (element.text or "") + _SPACES.get(element.tag, "") + inner
+
+
+def _corner(sheet: Any) -> Corner | None:
+    used: list[tuple[int, int, int, int]] = []
+    row = 1
+    for line in sheet.iter(f"{_TABLE}table-row"):
+        height, column = int(line.get(f"{_TABLE}number-rows-repeated", "1")), 1
+        for cell in line:
+            width = int(cell.get(f"{_TABLE}number-columns-repeated", "1"))
+            if cell.find(f"{_TEXT}p") is not None:
+                used.append((column, row, column + width - 1, row + height - 1))
+            column += width
+        row += height
+    if not used:
+        return None
+    left, top, right, bottom = zip(*used, strict=True)
+    return min(left), min(top), (max(bottom) - min(top) + 1, max(right) - min(left) + 1)
