@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cli import letters, look, session, spaces, tasks
+from cli import letters, look, money, session, spaces, tasks
 from cli.session import DataOption, OrganizationOption, UserOption
 from shared.errors import HeadraceError
 from shared.model.job import JobType, Stage, Status
@@ -37,6 +37,8 @@ app.add_typer(letters.app, name="dead-letters", rich_help_panel="Jobs")
 app.add_typer(recover_app, name="recover", rich_help_panel="Jobs")
 app.add_typer(spaces.app, name="spaces", rich_help_panel="Jobs")
 app.command("reembed", rich_help_panel="Jobs")(spaces.reembed)
+app.add_typer(money.budgets_app, name="budgets", rich_help_panel="Jobs")
+app.command(rich_help_panel="Jobs")(money.estimate)
 app.command("bulk-import", rich_help_panel="Jobs")(tasks.bulk_import)
 app.command("audit-cleanup", rich_help_panel="Jobs")(tasks.audit_cleanup)
 app.command("import-jobs", rich_help_panel="Jobs")(tasks.import_jobs)

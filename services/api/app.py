@@ -13,12 +13,14 @@ from services.api.routes.admin_jobs import AdminJobEndpoints
 from services.api.routes.dead_letters import DeadLetterEndpoints
 from services.api.routes.drift import DriftEndpoints
 from services.api.routes.jobs import JobEndpoints
+from services.api.routes.money import MoneyEndpoints
 from services.api.routes.search import SearchEndpoint
 from services.api.routes.spaces import SpaceEndpoints
 from services.api.routes.tasks import TaskEndpoints
 from services.api.settings import ApiSettings, refuse_unverified_exposure
 from services.api.web import application
 from shared.clock import Clock, SystemClock
+from shared.model.media import MAX_FILE_BYTES
 from shared.ports.models import Embedder
 from shared.ports.stores import ChunkIndex, JobDirectory
 from shared.postgres.spaces import PostgresSpaceStore
@@ -27,6 +29,7 @@ from shared.runtime.app import Service, telemetry
 from shared.runtime.embedders import SpaceEmbedders
 from shared.runtime.health import Ping
 from shared.worker.drift import DriftCheck
+from shared.worker.estimate import CostEstimate
 
 
 async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
@@ -53,6 +56,14 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
         synchroniser=wiring.synchroniser(settings, database, storage, tracing),
         bucket=settings.bucket,
     )
+    estimate = CostEstimate(
+        known=wiring.estimates(database),
+        storage=storage,
+        bucket=settings.bucket,
+        model=embedding_model(settings),
+        prices=wiring.prices(settings),
+        max_object_bytes=MAX_FILE_BYTES,
+    )
     closing = asyncio.Event()
 
     async def close_streams() -> None:
@@ -74,6 +85,7 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
                 *routes,
                 *SpaceEndpoints(spaces, wiring.task_store(database), embedders).routes(),
                 *DriftEndpoints(check, SystemClock()).routes(),
+                *MoneyEndpoints(wiring.budgets(settings, database), estimate, SystemClock()).routes(),
                 *TaskEndpoints(wiring.task_store(database), wiring.job_directory(database)).routes(),
                 *DeadLetterEndpoints(wiring.letter_directory(database), wiring.replays(database)).routes(),
             ],
@@ -110,6 +122,11 @@ def endpoints(
         ).routes(),
         *AdminJobEndpoints(directory).routes(),
     ]
+
+
+def embedding_model(settings: ApiSettings) -> str:
+    """Return the name by which the price table knows the model; the local one's client need not be there for that."""
+    return settings.gemini_embedding_model if settings.embedder == "gemini" else "all-MiniLM-L6-v2-int8"
 
 
 def callers(settings: ApiSettings) -> CallerVerifier:

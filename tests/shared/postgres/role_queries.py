@@ -14,6 +14,7 @@ FILES = (
     "dead_letters",
     "directory",
     "documents",
+    "estimates",
     "jobs",
     "outbox",
     "prune",
@@ -114,7 +115,7 @@ QUERIES: dict[str, set[str]] = {
     | _some("chunks", "search"),
 }
 """`headrace_tenant` is what the api becomes for a caller who is bound to one organization."""
-QUERIES["headrace_api"] |= _all("budgets") - _SPENDS
+QUERIES["headrace_api"] |= _all("budgets") - _SPENDS | _all("estimates")
 QUERIES["headrace_tenant"] |= _some("budgets", "budgets_today")
 # The recover service answers a dry run on the `replay` topic.
 QUERIES["headrace_recover"] |= _some("replays", "preview")
