@@ -21,7 +21,7 @@ from tests.plugins.fuzzing import VERDICTS, at_rest, outcome_of
 from tests.plugins.hostile import WORDS, archive, open_document, pdf, word
 from tests.services.process.extract.processes import children
 
-MEMORY_BYTES = 768 * 1024 * 1024
+MEMORY_BYTES = 512 * 1024 * 1024
 SLACK_BYTES = 512 * 1024 * 1024
 """How far a child may get beyond its limit until the next look, on a machine that is busy elsewhere."""
 
