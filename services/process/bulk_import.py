@@ -86,10 +86,11 @@ class ImportPrefix:
         bucket: str,
         max_pending: int,
         slice_seconds: float | None = None,
+        batch: int = BATCH,
     ) -> None:
         """`max_pending` bounds the jobs of one import that have not ended; `slice_seconds` is a delivery's time."""
         self._tasks, self._storage, self._synchroniser = tasks, storage, synchroniser
-        self._clock, self._bucket, self._max_pending = clock, bucket, max_pending
+        self._clock, self._bucket, self._max_pending, self._batch = clock, bucket, max_pending, batch
         self._turn_seconds = min(TURN_SECONDS, slice_seconds or TURN_SECONDS)
 
     async def __call__(self, job: Job) -> None:
@@ -111,7 +112,7 @@ class ImportPrefix:
             room = self._max_pending - waiting
             if room <= 0:
                 await self._pause(job, course, waiting, PAUSE_SECONDS)
-            batch = await _take(objects, min(BATCH, room))
+            batch = await _take(objects, min(self._batch, room))
             made = course.counts["indexed"]
             await self._decide_all(job, order, batch, course)
             waiting += course.counts["indexed"] - made
