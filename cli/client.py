@@ -25,6 +25,8 @@ from shared.errors import (
 )
 
 CALL_SECONDS = 30.0
+LONG = aiohttp.ClientTimeout(total=900, connect=5)
+"""For what looks at everything that is searched."""
 CONNECT_SECONDS = 5.0
 EVENT_LIMIT_BYTES = 1 << 20
 

@@ -7,20 +7,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import aiohttp
 from rich.console import Console
 from rich.text import Text
 
 from cli import look
-from cli.client import Api
+from cli.client import LONG, Api
 from services.api.space_schemas import CheckAnswer, FillAnswer, SpaceList, SpaceView
 from shared.errors import NotFound
 from shared.model.space import SpaceState
 
 PATH = "/api/v1/admin/spaces"
-LONG_SECONDS = 900.0
-"""Comparing and switching look at everything that is searched."""
-
 POLL_SECONDS = 1.0
 _STYLES = {SpaceState.ACTIVE: "completed", SpaceState.FILLING: "processing", SpaceState.RETIRED: "minor"}
 
@@ -46,19 +42,19 @@ class SpacesApi(Api):
 
     async def fill(self, body: Mapping[str, object]) -> FillAnswer:
         """Fill a space."""
-        return await self._ask("POST", PATH, FillAnswer, json=dict(body), timeout=_long())
+        return await self._ask("POST", PATH, FillAnswer, json=dict(body), timeout=LONG)
 
     async def check(self, space: SpaceView, body: Mapping[str, object]) -> CheckAnswer:
         """Compare a space with the searched one."""
-        return await self._ask("POST", f"{PATH}/{space.id}/check", CheckAnswer, json=dict(body), timeout=_long())
+        return await self._ask("POST", f"{PATH}/{space.id}/check", CheckAnswer, json=dict(body), timeout=LONG)
 
     async def switch(self, space: SpaceView, body: Mapping[str, object]) -> SpaceList:
         """Search this space from now on."""
-        return await self._ask("POST", f"{PATH}/{space.id}/switch", SpaceList, json=dict(body), timeout=_long())
+        return await self._ask("POST", f"{PATH}/{space.id}/switch", SpaceList, json=dict(body), timeout=LONG)
 
     async def drop(self, space: SpaceView) -> SpaceList:
         """Remove a space."""
-        return await self._ask("DELETE", f"{PATH}/{space.id}", SpaceList, timeout=_long())
+        return await self._ask("DELETE", f"{PATH}/{space.id}", SpaceList, timeout=LONG)
 
 
 async def fill(
@@ -143,7 +139,3 @@ def _print(console: Console, found: SpaceList) -> None:
         state = Text(space.state.value, style=_STYLES[space.state])
         table.add_row(str(space.id), space.space, state, f"~{space.vectors:,}", filled)
     console.print(table)
-
-
-def _long() -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=LONG_SECONDS)

@@ -43,7 +43,9 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
     database = await stack.enter_async_context(wiring.database(settings, metrics))
     turns = wiring.turns(settings, database)
     embedder = await stack.enter_async_context(wiring.late_embedder(settings, metrics, turns))
-    embedders = await stack.enter_async_context(SpaceEmbedders(settings, metrics, turns, embedder))
+    embedders = await stack.enter_async_context(
+        SpaceEmbedders(settings, embedder, lambda named: wiring.embedder(named, metrics, turns))
+    )
     spaces = PostgresSpaceStore(database)
 
     async def searched() -> Embedder:

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from services.process.audit_cleanup import CleanUp
 from services.process.bulk_import import ImportPrefix
 from services.process.extract.extractor import ChildExtractor
-from services.process.extract.reading import ReadingExtractor
 from services.process.handler import AnswerBell
 from services.process.settings import ProcessSettings
 from services.process.spaces import FillSpace, IndexInEverySpace, SpaceWork
@@ -36,18 +35,13 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
     turns = wiring.turns(settings, database)
     embedder = await stack.enter_async_context(wiring.embedder(settings, metrics, turns))
     folder = stack.enter_context(workspace(settings.temp_dir))
-    extractor: Extractor = await stack.enter_async_context(
+    extractor = await stack.enter_async_context(
         ChildExtractor(
             deadline_seconds=settings.extract_deadline_seconds,
             memory_limit_bytes=settings.extract_memory_bytes,
             work_dir=folder,
         )
     )
-    if settings.read_images == "gemini":
-        reader = wiring.image_reader(
-            settings, metrics, wiring.turns(settings, database), model=settings.gemini_vision_model
-        )
-        extractor = ReadingExtractor(extractor, await stack.enter_async_context(reader))
     relay = wiring.relay(database, publisher, tracing)
     gate = Gate(database.ping, clock=SystemClock())
     queue = wiring.work_queue(
@@ -57,7 +51,9 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         withdraw_on_failure=settings.on_failed_overwrite == "withdraw",
     )
     slice_seconds = settings.push_slice_seconds if settings.delivery == "push" else None
-    embedders = await stack.enter_async_context(SpaceEmbedders(settings, metrics, turns, embedder))
+    embedders = await stack.enter_async_context(
+        SpaceEmbedders(settings, embedder, lambda named: wiring.embedder(named, metrics, turns))
+    )
 
     def make(model: Embedder) -> SpaceWork:
         return SpaceWork(

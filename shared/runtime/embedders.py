@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from importlib import import_module
 from types import TracebackType
 from typing import Self
@@ -12,10 +13,11 @@ from shared.embedding.local import SPACE as LOCAL
 from shared.embedding.shortened import ShortenedEmbedder
 from shared.errors import ConfigurationError
 from shared.model.space import EmbeddingSpace
-from shared.ports.models import Embedder, Turns
-from shared.runtime import wiring
+from shared.ports.models import Embedder
 from shared.settings import ModelSettings
-from shared.telemetry.metrics import Metrics
+
+OpenModel = Callable[[ModelSettings], AbstractAsyncContextManager[Embedder]]
+"""Opens the model that settings name."""
 
 
 def default_space(settings: ModelSettings) -> EmbeddingSpace:
@@ -28,9 +30,9 @@ def default_space(settings: ModelSettings) -> EmbeddingSpace:
 class SpaceEmbedders:
     """`Embedders` over a first embedder that is open already, as an async context manager that closes the others."""
 
-    def __init__(self, settings: ModelSettings, metrics: Metrics, turns: Turns, first: Embedder) -> None:
-        """`first` is the model that the settings name; it may still be on its way."""
-        self._settings, self._metrics, self._turns, self._first = settings, metrics, turns, first
+    def __init__(self, settings: ModelSettings, first: Embedder, open_model: OpenModel) -> None:
+        """`first` is the model that the settings name; it may still be on its way. Others are opened when needed."""
+        self._settings, self._first, self._open_model = settings, first, open_model
         self._default = default_space(settings)
         self._opened: dict[EmbeddingSpace, Embedder] = {}
         self._one_at_a_time = asyncio.Lock()
@@ -84,4 +86,4 @@ class SpaceEmbedders:
         return await self._enter(self._settings.model_copy(update={"embedder": "gemini", **named}))
 
     async def _enter(self, settings: ModelSettings) -> Embedder:
-        return await self._resources.enter_async_context(wiring.embedder(settings, self._metrics, self._turns))
+        return await self._resources.enter_async_context(self._open_model(settings))
