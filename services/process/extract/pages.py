@@ -25,6 +25,7 @@ from shared.model.text import storable
 PAGES_PER_PART = 16
 """The library takes a whole file; it gets a PDF in parts of this size, so that no file fills the memory."""
 
+_PARTS_PER_OPENING = 4
 _open_pdf: Any = pypdfium2.PdfDocument  # it has no types
 _IMAGE_OBJECT = 3
 _PASSWORD_ERROR = 4
@@ -50,29 +51,38 @@ def preload() -> None:
 async def read_pdf(path: Path, numbering: Numbering) -> AsyncIterator[Segment]:
     """Yield one segment per page, with the boxes of its lines. Pages below the first one wanted are not read."""
     with _pdfium(path) as pdf:
-        if pdf is None:
-            for text in await _texts_without_pdfium(path):
-                for segment in numbering.page_of(Section(text, _page(numbering.count + 1))):
-                    yield segment
-            return
-        count = len(pdf)
-        if count > library.MAX_PAGES:
-            raise library.too_many_pages(count)
-        while numbering.skips_one():
-            pass
-        # Parts begin where they always begin, so that a successor sees what the first reader saw.
-        for first in range(numbering.count // PAGES_PER_PART * PAGES_PER_PART, count, PAGES_PER_PART):
-            wanted = range(max(first, numbering.count), min(first + PAGES_PER_PART, count))
-            part = range(first, min(first + PAGES_PER_PART, count))
-            printed = [index for index in part if not _is_scanned(pdf, index)]
-            texts: dict[int, str] = dict(zip(printed, await _texts(pdf, printed), strict=True))
-            for index in wanted:
-                printed_text = texts.get(index)
-                is_scan = printed_text is None
-                text = printed_text if printed_text is not None else await _read_page_image(pdf, index)
-                spans = () if is_scan else _spans(pdf, index, text)
-                for segment in numbering.page_of(Section(text, _page(index + 1)), boxes=spans, by_ocr=is_scan):
-                    yield segment
+        count = None if pdf is None else len(pdf)
+    if count is None:
+        for text in await _texts_without_pdfium(path):
+            for segment in numbering.page_of(Section(text, _page(numbering.count + 1))):
+                yield segment
+        return
+    if count > library.MAX_PAGES:
+        raise library.too_many_pages(count)
+    while numbering.skips_one():
+        pass
+    while numbering.count < count:
+        # What pdfium has read of a file it keeps until the file is closed.
+        with _pdfium(path) as pdf:
+            for _ in range(_PARTS_PER_OPENING):
+                if numbering.count < count:
+                    async for segment in _read_part(pdf, count, numbering):
+                        yield segment
+
+
+async def _read_part(pdf: Any, count: int, numbering: Numbering) -> AsyncIterator[Segment]:
+    # Parts begin where they always begin, so that a successor sees what the first reader saw.
+    first = numbering.count // PAGES_PER_PART * PAGES_PER_PART
+    end = min(first + PAGES_PER_PART, count)
+    printed = [index for index in range(first, end) if not _is_scanned(pdf, index)]
+    texts: dict[int, str] = dict(zip(printed, await _texts(pdf, printed), strict=True))
+    for index in range(numbering.count, end):
+        printed_text = texts.get(index)
+        is_scan = printed_text is None
+        text = printed_text if printed_text is not None else await _read_page_image(pdf, index)
+        spans = () if is_scan else _spans(pdf, index, text)
+        for segment in numbering.page_of(Section(text, _page(index + 1)), boxes=spans, by_ocr=is_scan):
+            yield segment
 
 
 async def read_image(path: Path, media_type: str, numbering: Numbering) -> AsyncIterator[Segment]:
