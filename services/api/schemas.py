@@ -257,7 +257,10 @@ class Hit(Answer):
     media_type: str | None
     document_id: UUID
     ordinal: int
-    locator: dict[str, Any]
+    locator: dict[str, Any] = Field(
+        description="Page, slide, sheet and cells, heading path, characters or milliseconds, by `kind`; in a PDF also"
+        " `box`: x0, y0, x1, y1 in points from the upper left corner of the page as it is shown"
+    )
     label: str = Field(description="The locator in words, such as `page 3`")
     score: float
     vector_score: float | None
