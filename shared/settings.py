@@ -174,7 +174,9 @@ class ModelSettings(CommonSettings):
         0.0, ge=0, description="What a million tokens of a model cost that is not in MODEL_PRICES, in any currency"
     )
     model_prices: Json[dict[str, Annotated[float, Field(ge=0)]]] = Field(
-        {}, description="What a million tokens cost, as JSON: model to price, all in one currency"
+        {},
+        description="What a million tokens cost, as JSON: model to price, all in one currency; what a model that reads"
+        " images writes is `model:output`",
     )
     budget_per_day: float | None = Field(
         None,

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from services.process.audit_cleanup import CleanUp
 from services.process.bulk_import import ImportPrefix
 from services.process.extract.extractor import ChildExtractor
+from services.process.extract.reading import ReadingExtractor
 from services.process.handler import AnswerBell
 from services.process.settings import ProcessSettings
 from services.process.spaces import FillSpace, IndexInEverySpace, SpaceWork
@@ -35,13 +36,16 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
     turns = wiring.turns(settings, database)
     embedder = await stack.enter_async_context(wiring.embedder(settings, metrics, turns))
     folder = stack.enter_context(workspace(settings.temp_dir))
-    extractor = await stack.enter_async_context(
+    child = await stack.enter_async_context(
         ChildExtractor(
             deadline_seconds=settings.extract_deadline_seconds,
             memory_limit_bytes=settings.extract_memory_bytes,
             work_dir=folder,
         )
     )
+    vision = settings.gemini_vision_model if settings.read_images == "gemini" else None
+    reader = wiring.image_reader(settings, metrics, turns, model=vision)
+    extractor = ReadingExtractor(child, await stack.enter_async_context(reader))
     relay = wiring.relay(database, publisher, tracing)
     gate = Gate(database.ping, clock=SystemClock())
     queue = wiring.work_queue(

@@ -86,6 +86,10 @@ class GeminiReader:
         """The model's name."""
         return self._calls.model
 
+    def takes(self, media_type: str, *, size_bytes: int) -> bool:
+        """PNG, JPEG and WebP, of as many bytes as a request has room for."""
+        return media_type in MEDIA_TYPES and 0 < size_bytes <= MAX_IMAGE_BYTES
+
     async def __aenter__(self) -> Self:
         """Open the client; no request is made."""
         await self._calls.__aenter__()
@@ -102,7 +106,7 @@ class GeminiReader:
 
         An answer without sense is asked for once more; a refused image and an endless answer are not.
         """
-        if media_type not in MEDIA_TYPES or not 0 < len(image) <= MAX_IMAGE_BYTES:
+        if not self.takes(media_type, size_bytes=len(image)):
             raise InvalidRequest(f"Images to read are PNG, JPEG or WebP of at most {MAX_IMAGE_BYTES >> 20} MiB.")
         spent_in = spent_out = calls = 0
         try:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 from shared.clock import SystemClock
 from shared.embedding.late import LateEmbedder
 from shared.embedding.metered import MeteredEmbedder
+from shared.embedding.metered_reader import MeteredReader
 from shared.errors import ConfigurationError
 from shared.model.price import MICROS, Prices
 from shared.ports.broker import Handler
 from shared.ports.dead_letters import ReplayRules
-from shared.ports.models import Embedder, Turns
+from shared.ports.models import Embedder, ImageReader, Turns
 from shared.postgres.budgets import PostgresBudgets
 from shared.postgres.chunks import PostgresChunkIndex
 from shared.postgres.dead_letters import PostgresDeadLetterStore, PostgresLetterDirectory
@@ -202,6 +203,28 @@ def _embedder(settings: ModelSettings, turns: Turns) -> AbstractAsyncContextMana
             "EMBEDDER=local needs the extra `models`; install it or set EMBEDDER=gemini"
         ) from error
     return LocalEmbedder()
+
+
+@asynccontextmanager
+async def image_reader(
+    settings: ModelSettings, metrics: Metrics, turns: Turns, *, model: str | None
+) -> AsyncIterator[ImageReader | None]:
+    """Open the model that reads images; its calls are counted on `metrics`, and keep the pace that `turns` know."""
+    if model is None:
+        yield None
+        return
+    from shared.embedding.gemini import GeminiAccess  # noqa: PLC0415 - a heavy vendor, only where it is used
+    from shared.embedding.vision import GeminiReader  # noqa: PLC0415 - as above
+
+    key = settings.gemini_api_key
+    access = GeminiAccess(
+        api_key=None if key is None else key.get_secret_value(),
+        project_id=settings.google_cloud_project_id,
+        region=settings.google_cloud_region,
+        base_url=settings.gemini_base_url,
+    )
+    async with GeminiReader(access, model=model, turns=turns, clock=SystemClock()) as opened:
+        yield MeteredReader(opened, metrics=metrics, clock=SystemClock(), prices=prices(settings))
 
 
 def relay(database: Database, to: PubSubPublisher, tracing: Tracing) -> Relay:

@@ -97,7 +97,7 @@ class ModelServer:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one request."""
         body = await request.json()
-        call = Call(self.clock.monotonic(), [item["content"]["parts"][0]["text"] for item in body["requests"]])
+        call = Call(self.clock.monotonic(), [item["content"]["parts"][0]["text"] for item in body.get("requests", ())])
         self.calls.append(call)
         wait_seconds = self._beyond_allowance(call.at)
         answer = await (rate_limited(wait_seconds) if wait_seconds else self.answer)(self, call)

@@ -70,7 +70,8 @@ def path(tmp_path: Path) -> Path:
 
 def counted(metrics: Metrics, name: str) -> float:
     """Return the sum of a counter over all its labels."""
-    return sum(float(value) for value in re.findall(rf"^headrace_model_{name}_total\S* ([\d.]+)", metrics.text(), re.M))
+    lines = re.findall(rf"^headrace_model_{name}_total\S* ([\d.]+)", metrics.text(), re.MULTILINE)
+    return sum(map(float, lines))
 
 
 async def read(extractor: ReadingExtractor, path: Path, media_type: str, start: int = 0) -> list[Segment]:
