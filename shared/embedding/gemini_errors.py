@@ -12,6 +12,7 @@ import aiohttp
 from google.auth import exceptions as auth_errors
 from google.genai import errors
 
+from shared.credentials import may_pass
 from shared.errors import (
     AuthenticationError,
     DependencyUnavailable,
@@ -36,7 +37,7 @@ def translated(error: Exception, *, now: datetime) -> HeadraceError | None:
         return DependencyUnavailable("Gemini does not answer; it will be tried again.")
     if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
         return DependencyUnavailable("Gemini's answer cannot be read; it will be tried again.")
-    if isinstance(error, auth_errors.TransportError):
+    if isinstance(error, auth_errors.GoogleAuthError) and may_pass(error):
         return DependencyUnavailable("Google's sign-in does not answer; it will be tried again.")
     if isinstance(error, auth_errors.GoogleAuthError):
         return AuthenticationError("Google's credentials are missing or refused; check the service account.")

@@ -14,6 +14,9 @@ FIRST_RATE = 1.0
 FASTEST_RATE = 1000.0
 SEEKING_GROWTH, CREEPING_GROWTH = 1.1, 1.01
 SEEKING_DROP, CREEPING_DROP = 0.5, 0.7
+LONGEST_WAIT_SECONDS = 86_400.0
+"""A quota of a day is the longest there is; nobody is believed who asks for more."""
+
 FORGOTTEN_SECONDS = 900.0
 """So long after the last refusal, nothing is held back any more."""
 
@@ -48,7 +51,7 @@ class Pace:
 
 def after_refusal(pace: Pace | None, *, now: datetime, wait_seconds: float) -> Pace:
     """Return the pace after a call was refused with the wish that nobody comes back for `wait_seconds`."""
-    until = now + timedelta(seconds=wait_seconds)
+    until = now + timedelta(seconds=min(wait_seconds, LONGEST_WAIT_SECONDS))
     if pace is None or pace.is_forgotten(now):
         return Pace(rate=FIRST_RATE, seeking=True, blocked_until=until, next_turn_at=until, refused_at=now)
     if now < pace.blocked_until or (now - pace.refused_at).total_seconds() < 1 / pace.rate:

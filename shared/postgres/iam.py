@@ -12,6 +12,7 @@ import threading
 from functools import partial
 from typing import Any
 
+from shared.credentials import may_pass
 from shared.errors import AuthenticationError, ConfigurationError, DependencyUnavailable
 
 SCOPE = "https://www.googleapis.com/auth/sqlservice.login"
@@ -65,7 +66,7 @@ class AccessTokens:
                     "or sign in with `gcloud auth application-default login`."
                 ) from error
             except exceptions.GoogleAuthError as error:
-                if isinstance(error, exceptions.TransportError) or error.retryable:
+                if may_pass(error):
                     raise DependencyUnavailable(
                         "no access token for Postgres can be had now.", code="DATABASE_UNAVAILABLE"
                     ) from error

@@ -9,6 +9,7 @@ from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 from google.cloud.pubsub_v1.publisher import exceptions as publishing
 
+from shared.credentials import may_pass
 from shared.errors import (
     AuthenticationError,
     Conflict,
@@ -59,7 +60,7 @@ def ours(error: BaseException, what: str) -> HeadraceError:  # noqa: C901, PLR09
             return Conflict(f"{what} was changed at the same moment.")
         case api.ClientError() if not isinstance(error, api.Cancelled):
             return InvalidRequest(f"Pub/Sub calls the request for {what} wrong.")
-        case auth.TransportError() | auth.RefreshError(retryable=True):
+        case auth.GoogleAuthError() if may_pass(error):
             return DependencyUnavailable("The service that gives out credentials does not answer.")
         case auth.GoogleAuthError():
             return AuthenticationError("No usable Google credentials; check the service account of this process.")

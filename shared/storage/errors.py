@@ -13,6 +13,7 @@ from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 from google.cloud.storage.exceptions import DataCorruption
 
+from shared.credentials import may_pass
 from shared.errors import (
     AuthenticationError,
     Conflict,
@@ -56,7 +57,7 @@ def _ours(error: BaseException, what: str) -> HeadraceError:
             return _ours(cause, what)
         case DataCorruption():
             return DependencyUnavailable(f"{what} arrived damaged; it will be fetched again.", code="CHECKSUM_MISMATCH")
-        case auth.TransportError() | auth.RefreshError(retryable=True):
+        case auth.GoogleAuthError() if may_pass(error):
             return DependencyUnavailable("The service that gives out credentials does not answer.")
         case auth.GoogleAuthError():
             return AuthenticationError("No usable Google credentials; check the service account of this process.")

@@ -58,7 +58,8 @@ class DriftReport:
     """What a comparison found, and did.
 
     `settled` were in step when they were looked at again: they changed between listing and repair. `after` is the last
-    name that was compared when there is more to compare, else None.
+    name that was compared when there is more to compare, else None. `gave_up` is why no object could be decided on any
+    more; what lies behind `after` can still be compared then.
     """
 
     compared: int = 0
@@ -68,6 +69,7 @@ class DriftReport:
     settled: int = 0
     errors: int = 0
     after: str | None = None
+    gave_up: Exception | None = None
 
 
 class DriftCheck:
@@ -91,10 +93,10 @@ class DriftCheck:
     ) -> DriftReport:
         """Compare names beyond `after` until the end, until `stop()` or for `limit` names; safe to run at once.
 
-        One object's failure is counted and does not stop the others.
+        One object's failure is counted and does not stop the others; many in a row do.
 
         Raises:
-            HeadraceError: the bucket or the database cannot be listed, or no object can be decided on any more.
+            HeadraceError: the bucket or the database cannot be listed.
         """
         report, failures, last = DriftReport(), 0, after
         async with aclosing(differences(self._storage, self._documents, self.bucket, after=after)) as merged:
@@ -111,17 +113,21 @@ class DriftCheck:
                     if repair and difference is not DriftClass.FAILED:
                         failures = await self._repair(ref, difference, report, failures)
                 last = ref.name
+                if report.gave_up is not None:
+                    # Whoever goes on begins behind these, so that names that always fail hide nothing for ever.
+                    report.after = last
+                    break
         return report
 
     async def _repair(self, ref: ObjectRef, difference: DriftClass, report: DriftReport, failures: int) -> int:
         """Decide on one object; return how many have failed in a row."""
         try:
             decision, _ = await self._synchroniser.bring_in_step(ref)
-        except Exception as error:  # whatever is wrong with one object must not hide the others
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one object must not hide the others
             report.errors += 1
             _log.warning("drift.object_failed", difference=difference.value, error_code=code_of(error))
             if failures + 1 >= FAILURES_IN_A_ROW:
-                raise
+                report.gave_up = error
             return failures + 1
         if isinstance(decision, Nothing):
             report.settled += 1

@@ -17,7 +17,9 @@ from shared.errors import code_of
 
 _log = structlog.get_logger(__name__)
 
-OUTAGE_CODES = frozenset({"DATABASE_UNAVAILABLE", "POOL_EXHAUSTED"})
+OUTAGE_CODES = frozenset({"DATABASE_UNAVAILABLE", "DATABASE_LOGIN_REFUSED", "POOL_EXHAUSTED"})
+"""Of our own database, which no file is to blame for; a login is refused while a password is being changed."""
+
 TRIES = 4
 """How often one piece of work is begun before its failures are its own: a database that answers a ping may still
 refuse this statement, and that is no outage."""
@@ -28,7 +30,7 @@ _SETTLED_SECONDS = 5.0  # one that closes again sooner goes on with the waits wh
 
 
 def is_outage(error: BaseException) -> bool:
-    """Say whether this error means that the database is away, or cannot lend a connection."""
+    """Say whether this error means that the database is away, refuses us, or cannot lend a connection."""
     return code_of(error) in OUTAGE_CODES
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.errors import HeadraceError, RateLimitError, RetryableError, code_of, is_retryable
+from shared.errors import BudgetExhausted, HeadraceError, RateLimitError, RetryableError, code_of, is_retryable
 from shared.ports.stores import Failure
 from shared.worker.gate import is_outage
 
 DEFAULT_DEFERRAL_SECONDS = 60.0
 """How long a rate-limited job waits when the service does not say."""
+
+LONGEST_DEFERRAL_SECONDS = 3600.0
+"""A wait that is asked for is looked at again after so long, so that the bound on all of them together can hold."""
 
 OUTAGE_SECONDS = (2.0, 600.0)
 """How long a job waits that met an outage of the database: the first, then as long again as it has waited already."""
@@ -58,12 +61,14 @@ class RetryPolicy:
             shortest, longest = OUTAGE_SECONDS
             return Later(failure, min(max(deferred_seconds, shortest), longest))
         if isinstance(error, RateLimitError):
-            return Later(failure, error.retry_after_seconds or DEFAULT_DEFERRAL_SECONDS)
+            asked = error.retry_after_seconds or DEFAULT_DEFERRAL_SECONDS
+            # A day's budget has no bound to hold, and ends at a known moment.
+            return Later(failure, asked if isinstance(error, BudgetExhausted) else min(asked, LONGEST_DEFERRAL_SECONDS))
         if not is_retryable(error) or attempts >= max_attempts:
             return Over(failure)
         delay = float(self.delays_seconds[min(attempts, len(self.delays_seconds) - 1)])
         if isinstance(error, RetryableError) and error.retry_after_seconds is not None:
-            delay = max(delay, error.retry_after_seconds)
+            delay = max(delay, min(error.retry_after_seconds, LONGEST_DEFERRAL_SECONDS))
         return Again(failure, delay)
 
 

@@ -60,4 +60,6 @@ class DriftEndpoints:
             limit=asked.limit,
             examples=asked.examples,
         )
+        if report.gave_up is not None:
+            raise report.gave_up
         return DriftView.of(self._check.bucket, report)

@@ -14,6 +14,9 @@ async def reconcile(check: DriftCheck, budget: Budget, cursor: Cursor) -> Counte
 
     `failed` (the live generation's job failed or was cancelled) is only counted: no verdict is undone by a schedule.
     The counts are those of the whole comparison, also when it took several runs.
+
+    Raises:
+        Exception: why many objects in a row could not be decided on; the next run goes on behind them.
     """
     counts: Counter[str] = Counter(compared=0, **dict.fromkeys(DriftClass, 0), repaired=0, settled=0, errors=0)
     start = cursor.start or {}
@@ -24,4 +27,6 @@ async def reconcile(check: DriftCheck, budget: Budget, cursor: Cursor) -> Counte
     if report.after is not None:
         cursor.stopped = {"after": report.after, "counts": dict(counts)}
         counts["unfinished"] = 1
+    if report.gave_up is not None:
+        raise report.gave_up
     return counts

@@ -80,11 +80,12 @@ order by d.name collate "C" limit :limit
 insert into recover_runs (started_at, summary) values (:started_at, :summary)
 
 -- name: last_done
--- When a duty was last done, and where it stopped.
+-- When a duty was last done or failed half-way, and where it stopped.
 select extract(epoch from headrace_now() - started_at)::double precision as seconds_ago,
        summary -> 'cursors' -> :duty::text as cursor
 from recover_runs
-where started_at > headrace_now() - interval '1 day' and summary -> 'duties' ? :duty::text
+where started_at > headrace_now() - interval '1 day' 
+  and (summary -> 'duties' ? :duty::text or summary -> 'cursors' ? :duty::text)
 order by started_at desc limit 1
 
 -- name: queue_figures

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.model.pace import FORGOTTEN_SECONDS, Pace, after_refusal
+from shared.model.pace import FORGOTTEN_SECONDS, LONGEST_WAIT_SECONDS, Pace, after_refusal
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SEEKING = 6
@@ -84,3 +84,9 @@ def test_an_old_refusal_is_forgotten_but_a_long_wait_is_kept() -> None:
     assert day.wait_seconds(START + timedelta(hours=23)) == pytest.approx(3600)
     assert not day.is_forgotten(START + timedelta(hours=23))
     assert day.is_forgotten(START + timedelta(days=1, seconds=FORGOTTEN_SECONDS + 1))
+
+
+def test_a_wish_for_years_blocks_nobody_for_years() -> None:
+    """One answer cannot hold the whole fleet back for more than a day."""
+    pace = after_refusal(None, now=START, wait_seconds=1e12)
+    assert pace.wait_seconds(START) == LONGEST_WAIT_SECONDS

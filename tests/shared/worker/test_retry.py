@@ -4,6 +4,7 @@ import pytest
 
 from shared.errors import (
     AuthenticationError,
+    BudgetExhausted,
     DependencyUnavailable,
     NotFound,
     PoolExhausted,
@@ -51,9 +52,19 @@ def test_a_wish_to_wait_longer_is_granted() -> None:
     assert decided == Later(decided.failure, 3)
 
 
+def test_no_wish_is_longer_than_an_hour() -> None:
+    """Else one answer could put a job beyond the bound on deferrals; a day's budget alone is waited for as a whole."""
+    week = 7 * 24 * 3600
+    assert POLICY.after(RateLimitError(retry_after_seconds=week), attempts=1, max_attempts=4).delay_seconds == 3600
+    assert POLICY.after(RetryableError(retry_after_seconds=week), attempts=1, max_attempts=4).delay_seconds == 3600
+    budget = POLICY.after(BudgetExhausted(retry_after_seconds=80_000), attempts=1, max_attempts=4)
+    assert budget == Later(budget.failure, 80_000)
+
+
 @pytest.mark.parametrize(("deferred", "delay"), [(0, 2), (1, 2), (30, 30), (86_000, 600)])
 def test_an_outage_of_the_database_costs_no_attempt(deferred: float, delay: float) -> None:
     """It is a deferral, soon at first and later ever more slowly; the bound on deferrals ends it."""
-    for error in (PoolExhausted(), DependencyUnavailable(code="DATABASE_UNAVAILABLE")):
+    refused = AuthenticationError(code="DATABASE_LOGIN_REFUSED")  # while a password is being changed
+    for error in (PoolExhausted(), DependencyUnavailable(code="DATABASE_UNAVAILABLE"), refused):
         decided = POLICY.after(error, attempts=4, max_attempts=4, deferred_seconds=deferred)
         assert decided == Later(decided.failure, delay)
