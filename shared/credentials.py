@@ -11,7 +11,7 @@ def may_pass(error: BaseException) -> bool:
     """Say whether this is the sign-in service not answering, and not credentials that are missing or refused.
 
     google-auth hands a metadata server that cannot be reached on as a `RefreshError` around the `TransportError`, and
-    calls it not retryable (`google/auth/compute_engine/credentials.py`); so what it is about decides, not only its flag.
+    calls it not retryable (`google/auth/compute_engine/credentials.py`): what it is about decides, not only its flag.
     """
     return any(
         isinstance(one, exceptions.TransportError) or getattr(one, "retryable", False) for one in _with_causes(error)
