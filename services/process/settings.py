@@ -36,6 +36,8 @@ class ProcessSettings(ModelSettings, OwnerSettings, DeliverySettings):
     on_failed_overwrite: Literal["withdraw", "keep"] = Field(
         "withdraw", description="Whether the old version stays searchable when the new one cannot be indexed"
     )
-    extract_deadline_seconds: float = Field(300, gt=0, description="Bound on the extraction of one file")
+    extract_deadline_seconds: float = Field(
+        300, gt=0, description="Bound on the extraction of one file; pages read by OCR apart"
+    )
     extract_memory_bytes: int = Field(1536 * 1024 * 1024, ge=64 * 1024 * 1024, description="Memory of one extraction")
     temp_dir: str | None = Field(None, description="Where files are kept while they are worked on")
