@@ -130,7 +130,7 @@ class PostgresWorkQueue:
     ) -> None:
         space_id = await self._space_id(space)
         async with self._owned(lease) as (connection, job, _), spaces.writing():
-            await self._sql.add_embeddings.run(
+            added = await self._sql.add_embeddings.run(
                 connection,
                 space_id=space_id,
                 organization_id=job["organization_id"],
@@ -138,7 +138,13 @@ class PostgresWorkQueue:
                 vectors=[HalfVector(list(vector)) for _, vector in vectors],
             )
             await self._sql.count_model_use.run(
-                connection, job_id=lease.job_id, tokens=tokens, calls=calls, cost_micros=cost_micros, done=0
+                connection,
+                job_id=lease.job_id,
+                tokens=tokens,
+                calls=calls,
+                cost_micros=cost_micros,
+                done=0,
+                new_vectors=added,
             )
 
     async def complete(  # noqa: D102

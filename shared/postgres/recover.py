@@ -50,7 +50,9 @@ class PostgresRecoverStore:
         rescue_statement_seconds: float = 5.0,
         clock: Clock | None = None,
     ) -> None:
-        """`max_rescues`: a job whose worker dies more often than this is failed, since it is probably the cause."""
+        """`max_rescues`: a job whose worker dies more often than this while it gets no further is failed, since
+        it is probably the cause.
+        """
         self._db = database
         self._sql = queries.load("recover")
         self._max_rescues = max_rescues
@@ -69,8 +71,8 @@ class PostgresRecoverStore:
             )
         if not found:
             return RescueReport()
-        lost = [row for row in found if row["rescue_count"] >= self._max_rescues]
-        saved = [row for row in found if row["rescue_count"] < self._max_rescues]
+        lost = [row for row in found if row["stalled_rescues"] >= self._max_rescues]
+        saved = [row for row in found if row["stalled_rescues"] < self._max_rescues]
         rescued = failed = errors = 0
         try:
             rescued = await self._rescue(saved)
@@ -104,7 +106,7 @@ class PostgresRecoverStore:
             await self._sql.bound_statement.run(connection, milliseconds=self._rescue_statement_ms)
             jobs, _ = await self._lock(connection, found)
             # Whoever failed meanwhile too often is left to the next run.
-            jobs = [job for job in jobs if job["rescue_count"] < self._max_rescues]
+            jobs = [job for job in jobs if job["stalled_rescues"] < self._max_rescues]
             if jobs:
                 await self._sql.rescue_jobs.run(connection, job_ids=[job["id"] for job in jobs])
                 await effects.ring_all(connection, jobs, quarantined=True)
@@ -114,7 +116,7 @@ class PostgresRecoverStore:
         """End a job whose worker died too often, in a transaction of its own; return 1 if it was free."""
         failure = Failure(
             code="WORKER_LOST",
-            message=f"The worker died {self._max_rescues + 1} times while it worked on this file, "
+            message=f"The worker died {self._max_rescues + 1} times while it worked on this file and got no further, "
             "the last times on nothing else; look at the file and at the memory of the process service.",
         )
         async with self._db.transaction() as connection:

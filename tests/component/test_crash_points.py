@@ -60,7 +60,7 @@ async def silent_worker(road: Road) -> None:
 async def hopeless_worker(road: Road) -> None:
     """Begin with a job that has killed its worker as often as is allowed."""
     await silent_worker(road)
-    await road.fetch("update document_processing_jobs set rescue_count = 5")
+    await road.fetch("update document_processing_jobs set rescue_count = 5, stalled_rescues = 5")
 
 
 # What the process does.

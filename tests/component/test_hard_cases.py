@@ -1,12 +1,16 @@
 """Cases that were found by trying to refute the product: each was wrong once."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from shared.errors import LeaseLost
 from shared.ids import text_hash
-from shared.model.job import Lane
+from shared.model.job import Job, JobType, Lane
+from shared.ports.stores import Failure, Scope
+from shared.ports.tasks import NewTask
+from shared.postgres.tasks import PostgresTaskStore
 from tests.plugins.road import Road
 
 
@@ -175,3 +179,106 @@ async def test_a_worker_without_its_lease_does_not_wait_for_texts_of_others(road
     await road.fetch("update document_processing_jobs set lease_epoch = lease_epoch + 1")
     with pytest.raises(LeaseLost):
         await road.queue.claim_texts(job.lease, space, texts)
+
+
+async def lose_worker(road: Road, *, times_before: int, commit: Callable[[Job], Awaitable[None]] | None = None) -> None:
+    """Let a worker take the job, commit something, and be lost; recover finds out."""
+    job = await road.queue.claim(Lane.INTERACTIVE, worker=f"w{times_before}", quarantined=times_before > 0)
+    assert job is not None, times_before
+    if commit is not None:
+        await commit(job)
+    await road.shift_clock((times_before + 1) * 400)
+    await road.recover()
+
+
+async def rescues(road: Road) -> tuple[object, ...]:
+    """Return what the job says of its rescues."""
+    return tuple((await road.fetch("select status, rescue_count, stalled_rescues from document_processing_jobs"))[0])
+
+
+@pytest.mark.parametrize("stage", ["reading", "embedding"])
+async def test_a_long_job_outlives_any_number_of_workers(road: Road, stage: str) -> None:
+    """Twelve machines are taken away, each after one more batch: the job goes on; the rescues are still counted."""
+    road.bucket.put("a.txt", b"alpha")
+    await road.notify("a.txt")
+    batches = 0
+
+    async def one_more(job: Job) -> None:
+        nonlocal batches
+        batches += 1
+        if stage == "reading":
+            await road.queue.add_chunks(job.lease, [], checkpoint={"segments": 0, "chunks": 0, "batch": batches})
+        else:
+            vectors = [(text_hash(str(batches)), [0.5] * 8)]
+            await road.queue.add_embeddings(job.lease, road.embedder.space, vectors, tokens=1, calls=1)
+
+    for before in range(12):
+        await lose_worker(road, times_before=before, commit=one_more)
+        assert await rescues(road) == ("pending", before + 1, 1)
+    await road.work_off()
+    assert await road.in_step()
+
+
+@pytest.mark.parametrize("stage", ["reading", "embedding"])
+async def test_work_that_is_committed_again_is_no_progress(road: Road, stage: str) -> None:
+    """A file that kills its worker behind one place ends after six losses, although what is before it is repeated."""
+    road.bucket.put("a.txt", b"alpha")
+    await road.notify("a.txt")
+
+    async def the_same(job: Job) -> None:
+        if stage == "reading":
+            await road.queue.add_chunks(job.lease, [], checkpoint={"segments": 1, "chunks": 0})
+        else:
+            vectors = [(text_hash("alpha"), [0.5] * 8)]
+            await road.queue.add_embeddings(job.lease, road.embedder.space, vectors, tokens=1, calls=1)
+
+    for before in range(6):
+        assert await rescues(road) == ("pending", before, before)
+        await lose_worker(road, times_before=before, commit=the_same)
+    assert await rescues(road) == ("failed", 5, 5)
+
+
+async def test_progress_ends_the_count_of_waiting(road: Road) -> None:
+    """A job that was deferred for long and then committed a batch has its whole patience again."""
+    road.bucket.put("a.txt", b"alpha")
+    await road.notify("a.txt")
+    reason = Failure(code="RATE_LIMITED", message="later")
+    job = await road.queue.claim(Lane.INTERACTIVE, worker="w")
+    assert await road.queue.defer(job.lease, reason, delay_seconds=0)
+    await road.shift_clock(25 * 3600)
+    job = await road.queue.claim(Lane.INTERACTIVE, worker="w")
+    await road.queue.add_chunks(job.lease, [], checkpoint={"segments": 1, "chunks": 0})
+    assert await road.queue.defer(job.lease, reason, delay_seconds=0)
+    await road.shift_clock(50 * 3600)
+    job = await road.queue.claim(Lane.INTERACTIVE, worker="w")
+    assert not await road.queue.defer(job.lease, reason, delay_seconds=0)
+
+
+async def test_a_long_task_outlives_any_number_of_workers(road: Road) -> None:
+    """A job without a document that saves where it is goes on too; one that saves the same place again ends."""
+    tasks = PostgresTaskStore(road.database)
+    order = NewTask(
+        job_type=JobType.AUDIT_CLEANUP, organization_id="acme", entity_type="audit", entity_id="all", payload={}
+    )
+    task_id, _ = await tasks.add(order)
+    said = "select status, rescue_count, stalled_rescues from document_processing_jobs where id = $1"
+    for before in range(13):
+        job = await road.queue.claim(Lane.BULK, worker="w", quarantined=before > 0)
+        assert job is not None, before
+        await tasks.save(job.lease, checkpoint={"after": min(before, 7)}, done=before, total=None, unit="rows")
+        await road.shift_clock((before + 1) * 400)
+        await road.recover()
+        if before <= 7:
+            assert tuple((await road.fetch(said, task_id))[0]) == ("pending", before + 1, 1)
+    assert tuple((await road.fetch(said, task_id))[0]) == ("failed", 12, 5)
+
+
+async def test_a_person_gives_a_lost_job_all_its_rescues_again(road: Road) -> None:
+    """A retry by hand of a job that ended by lost workers starts both counts anew."""
+    road.bucket.put("a.txt", b"alpha")
+    await road.notify("a.txt")
+    for before in range(6):
+        await lose_worker(road, times_before=before)
+    assert await rescues(road) == ("failed", 5, 5)
+    await road.directory.retry(await road.value("select id from document_processing_jobs"), Scope())
+    assert await rescues(road) == ("pending", 0, 0)

@@ -248,7 +248,7 @@ async def nothing_counts_as_told_that_was_not(road: Road) -> None:
 async def attempts_are_sane(road: Road) -> None:
     """Hold every job within its bounds: attempts, rescues, and no lease on what does not run."""
     wrong = await road.fetch(
-        "select * from document_processing_jobs where attempts > max_attempts or rescue_count > 5 "
+        "select * from document_processing_jobs where attempts > max_attempts or stalled_rescues > 5 "
         "or (status <> 'processing' and (lease_owner is not null or lease_until is not null)) "
         "or (status = 'completed' and attempts = 0)"
     )

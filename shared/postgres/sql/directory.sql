@@ -49,8 +49,8 @@ select summary from recover_runs order by id desc limit 1
 -- name: restart_job
 -- By a person: fresh attempts.
 update document_processing_jobs set
-  status = 'pending', processing_stage = 'pending', attempts = 0, rescue_count = 0, quarantined = false,
-  may_finish = false, completed_at = null, checkpoint = null, progress_done = 0, deferred_reason = null, deferred_since = null,
+  status = 'pending', processing_stage = 'pending', attempts = 0, rescue_count = 0, stalled_rescues = 0,
+  quarantined = false, may_finish = false, completed_at = null, checkpoint = null, progress_done = 0, deferred_reason = null, deferred_since = null,
   next_attempt_at = headrace_now(), last_rung_at = headrace_now(), ring_count = 0,
   document_revision = coalesce(:revision, document_revision), updated_at = headrace_now()
 where id = :job_id returning *

@@ -91,9 +91,12 @@ from unnest(:ordinals::int[], :texts::text[], :locators::text[], :hashes::bytea[
 on conflict (job_id, ordinal) do nothing
 
 -- name: save_checkpoint
--- Where a successor goes on, and the stage the committed work belongs to; after the last batch, the next one.
+-- Where a successor goes on, and the stage the committed work belongs to; after the last batch, the next one. A new
+-- place proves that the job gets somewhere: neither its rescues nor its waiting so far count against it.
 update document_processing_jobs set
   checkpoint = :checkpoint, progress_done = :done, progress_unit = :unit, updated_at = headrace_now(),
+  stalled_rescues = case when checkpoint is distinct from :checkpoint then 0 else stalled_rescues end,
+  deferred_since = case when checkpoint is distinct from :checkpoint then null else deferred_since end,
   processing_stage = case
     when :extracted and processing_stage in ('downloading', 'processing') then 'embedding'
     when processing_stage = 'downloading' then 'processing'
@@ -142,10 +145,12 @@ order by v.text_hash -- in one order everywhere: two jobs with the same texts mu
 on conflict (space_id, organization_id, text_hash) do nothing
 
 -- name: count_model_use
--- Tokens, calls and money of one batch, and the stage it belongs to.
+-- Tokens, calls and money of one batch, and the stage it belongs to; new vectors prove that the job gets somewhere.
 update document_processing_jobs set
   tokens_used = tokens_used + :tokens, model_calls = model_calls + :calls, cost_micros = cost_micros + :cost_micros,
   progress_done = progress_done + :done, updated_at = headrace_now(),
+  stalled_rescues = case when :new_vectors::int > 0 then 0 else stalled_rescues end,
+  deferred_since = case when :new_vectors::int > 0 then null else deferred_since end,
   processing_stage = case when processing_stage in ('downloading', 'processing') then 'embedding'
                           else processing_stage end
 where id = :job_id

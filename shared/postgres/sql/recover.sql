@@ -2,7 +2,7 @@
 
 -- name: expired_leases
 -- Jobs whose worker went silent; not locked yet, because the document has to be locked first.
-select id, document_id, lease_until, rescue_count from document_processing_jobs
+select id, document_id, lease_until, stalled_rescues from document_processing_jobs
 where status = 'processing' and lease_until < headrace_now()
   and (lease_until, id) > (:after_until::timestamptz, :after_id::uuid)
 order by lease_until, id limit :limit
@@ -25,7 +25,8 @@ select * from documents where id = any (:document_ids::uuid[]) for update skip l
 -- Back in the queue, to run alone; the attempt is not charged.
 update document_processing_jobs set
   status = 'pending', processing_stage = 'pending', lease_owner = null, lease_until = null,
-  attempts = greatest(attempts - 1, 0), rescue_count = rescue_count + 1, quarantined = true,
+  attempts = greatest(attempts - 1, 0), rescue_count = rescue_count + 1,
+  stalled_rescues = stalled_rescues + 1, quarantined = true,
   next_attempt_at = headrace_now(), last_rung_at = headrace_now(), ring_count = 0, updated_at = headrace_now()
 where id = any (:job_ids::uuid[])
 

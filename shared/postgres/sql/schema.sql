@@ -77,6 +77,7 @@ create table document_processing_jobs (
   max_attempts      integer not null default 4 check (max_attempts > 0),
   retry_count       integer not null generated always as (greatest(attempts - 1, 0)) stored,
   rescue_count      integer not null default 0,
+  stalled_rescues   integer not null default 0, -- rescues since the job last got somewhere: those are bounded
   quarantined       boolean not null default false,
   next_attempt_at   timestamptz not null default headrace_now(),
   deferred_reason   text,
@@ -604,7 +605,7 @@ grant insert (id, document_id, bucket, name, file_path, generation, metagenerati
 grant insert (job_type, entity_type, entity_id, payload) on document_processing_jobs
   to headrace_process, headrace_recover, headrace_api;
 grant update (metageneration, document_revision, organization_id, user_id, status, processing_stage, attempts,
-  rescue_count, quarantined, next_attempt_at, deferred_since, last_rung_at, ring_count, lease_owner, lease_until,
+  rescue_count, stalled_rescues, quarantined, next_attempt_at, deferred_since, last_rung_at, ring_count, lease_owner, lease_until,
   may_finish, checkpoint, progress_done, error_code, error_message, error_context, updated_at, completed_at) on
   document_processing_jobs to headrace_ingest, headrace_process, headrace_recover, headrace_api;
 grant update (parked) on document_processing_jobs to headrace_ingest, headrace_process, headrace_recover;

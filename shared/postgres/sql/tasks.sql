@@ -19,9 +19,12 @@ values (:id, :job_type, :organization_id, :user_id, :entity_type, :entity_id, :p
   :priority, :max_attempts, :trace_parent, headrace_now())
 
 -- name: save_task
--- Fenced by the lease's epoch; there is no document whose revision could have moved.
+-- Fenced by the lease's epoch; there is no document whose revision could have moved. What is new proves that the job
+-- gets somewhere: neither its rescues nor its waiting so far count against it.
 update document_processing_jobs set
   checkpoint = :checkpoint, progress_done = :done, progress_total = :total, progress_unit = :unit,
+  stalled_rescues = case when checkpoint is distinct from :checkpoint then 0 else stalled_rescues end,
+  deferred_since = case when checkpoint is distinct from :checkpoint then null else deferred_since end,
   updated_at = headrace_now()
 where id = :job_id and lease_epoch = :epoch and status = 'processing'
 
@@ -29,7 +32,7 @@ where id = :job_id and lease_epoch = :epoch and status = 'processing'
 -- Back to the queue with what was done: the work got somewhere, so it goes on with fresh attempts and not alone.
 update document_processing_jobs set
   status = 'pending', processing_stage = 'pending', lease_owner = null, lease_until = null,
-  attempts = 0, rescue_count = 0, quarantined = false, deferred_since = null, error_code = null, error_message = null,
+  attempts = 0, stalled_rescues = 0, quarantined = false, deferred_since = null, error_code = null, error_message = null,
   checkpoint = :checkpoint, progress_done = :done, progress_total = :total, progress_unit = :unit,
   next_attempt_at = headrace_now() + make_interval(secs => :delay_seconds),
   last_rung_at = case when :delay_seconds > 0 then last_rung_at else headrace_now() end, updated_at = headrace_now()

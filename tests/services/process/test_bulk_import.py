@@ -190,9 +190,10 @@ async def test_goes_on_after_its_worker_died(road: Road, tasks: PostgresTaskStor
     assert proved is not None
     assert (proved.quarantined, proved.rescue_count, proved.checkpoint and proved.checkpoint["after"]) == (
         False,
-        0,
+        1,
         "07",
     )
+    assert await road.value("select stalled_rescues from document_processing_jobs where id = $1", job_id) == 0
     ended = await worked_off(road, job_id)
     assert ended.result is not None
     assert (ended.result["seen"], ended.result["jobs"]) == (8, {"completed": 8})

@@ -52,7 +52,7 @@ async def test_a_batch_of_stuck_jobs_is_rescued_uncharged(road: Road) -> None:
 
 async def test_jobs_past_the_bound_fail_one_by_one(road: Road) -> None:
     """Among jobs to rescue, those that were rescued too often end, with a dead letter each."""
-    await flood(road, 20, status="processing", rescue_count="case when n % 4 = 0 then 5 else 0 end")
+    await flood(road, 20, status="processing", stalled_rescues="case when n % 4 = 0 then 5 else 0 end")
     assert await rescued(PostgresRecoverStore(road.database)) == {"rescued": 15, "failed": 5, "skipped": 0, "errors": 0}
     assert await road.value("select count(*) from dead_letters where code = 'WORKER_LOST'") == 5
 
