@@ -27,6 +27,7 @@ JAR = emulator_jar()
 
 
 @pytest.mark.slow
+@pytest.mark.emulator
 @pytest.mark.skipif(JAR is None, reason="Java or the Cloud SDK's pubsub-emulator component is not installed")
 class TestEmulator(PubSubContract, HistoryContract, PushContract):
     """The emulator passes the core of the suite."""
