@@ -158,33 +158,48 @@ async def test_a_job_that_was_rescued_runs_alone(road: Road) -> None:
     road.bucket.put("late.txt", b"late")
     await road.notify("healthy.txt")
     await road.notify("late.txt")
-    inside: list[str] = []
-    together: list[set[str]] = []
-    embed = road.embedder.embed
-    healthy_runs, go_on = asyncio.Event(), asyncio.Event()
+    moves: list[str] = []
+    reached = {name: asyncio.Event() for name in ("healthy", "suspect", "late")}
+    go_on = {name: asyncio.Event() for name in reached}
+    embed, claim = road.embedder.embed, road.queue.claim
+
+    async def asked(lane: Lane, *, worker: str, quarantined: bool = False) -> object:
+        moves.append("the suspect is asked for" if quarantined else "anyone is asked for")
+        return await claim(lane, worker=worker, quarantined=quarantined)
 
     async def watch(texts: list[str], **named: object) -> object:
-        inside.extend(texts)
-        together.append(set(inside))
-        if texts == ["healthy"]:
-            healthy_runs.set()
-            await go_on.wait()
-        try:
-            return await embed(texts, **named)
-        finally:
-            for text in texts:
-                inside.remove(text)
+        (name,) = texts
+        moves.append(f"{name} begins")
+        reached[name].set()
+        await go_on[name].wait()
+        made = await embed(texts, **named)
+        moves.append(f"{name} ends")
+        return made
 
-    road.embedder.embed = watch
-    async with asyncio.TaskGroup() as group:
+    async def everybody_moves() -> None:
+        """Give whoever is not held at the door its turns; from there to asking for a job nothing is waited for."""
+        for _ in range(100):
+            await asyncio.sleep(0)
+        await road.database.ping()
+
+    road.embedder.embed, road.queue.claim = watch, asked
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(road.ring())
-        await healthy_runs.wait()
+        await reached["healthy"].wait()
         group.create_task(road.ring(quarantined=True))
+        await everybody_moves()
         group.create_task(road.ring())
-        await asyncio.wait([asyncio.ensure_future(road.database.ping())])
-        go_on.set()
-    assert {"suspect"} in together
-    assert all(len(names) == 1 for names in together if "suspect" in names)
+        await everybody_moves()
+        go_on["healthy"].set()
+        await reached["suspect"].wait()
+        await everybody_moves()
+        go_on["suspect"].set()
+        go_on["late"].set()
+    assert moves == [
+        *("anyone is asked for", "healthy begins", "healthy ends"),
+        *("the suspect is asked for", "suspect begins", "suspect ends"),
+        *("anyone is asked for", "late begins", "late ends"),
+    ]
     assert await road.in_step()
 
 
