@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import Sequence
+
+import pytest
 
 from shared.ports.broker import Message
 from shared.ports.stores import Sent
@@ -118,3 +121,53 @@ async def test_messages_of_many_megabytes_go_a_few_at_a_time(road: Road) -> None
     assert [size for batch in batches for size in batch] == sizes
     assert batches[:3] == [[1_500_000] * 2, [1_500_000] * 2, [1_500_000]]
     assert all(len(batch) == 1 or sum(batch) <= outbox.BATCH_BYTES for batch in batches)
+
+
+class Choosy:
+    """A broker that refuses messages that are named as these, and remembers what it stored."""
+
+    def __init__(self, *refused: str) -> None:
+        self.refused = refused
+        self.stored: list[str] = []
+
+    async def __call__(self, messages: Sequence[Message]) -> list[bool]:
+        """Store what is not refused."""
+        named = [f"{message.topic} {message.data.decode()}" for message in messages]
+        self.stored += [name for name in named if name not in self.refused]
+        return [name not in self.refused for name in named]
+
+
+@pytest.mark.parametrize("topic", ["work", "dead-letters"])
+@pytest.mark.parametrize("refused", [0, 1, 3])
+async def test_a_message_that_was_refused_is_the_only_one_that_goes_again(road: Road, topic: str, refused: int) -> None:
+    """Among bells and dead letters, the one that the broker did not store stays, and is told with the next batch."""
+    places = ["work", "dead-letters"] * 4
+    messages = [f'{place} {{"n": {number}}}' for number, place in enumerate(places)]
+    for number, place in enumerate(places):
+        await road.fetch("insert into outbox (topic, body) values ($1, $2)", place, {"n": number})
+    one = [message for message in messages if message.startswith(topic)][refused]
+    broker = Choosy(one)
+    assert await road.outbox.send(broker, limit=200) == Sent(published=7, failed=1)
+    assert broker.stored == [message for message in messages if message != one]
+    unsent = await road.fetch("select topic, body from outbox where published_at is null")
+    assert [f"{row['topic']} {json.dumps(row['body'])}" for row in unsent] == [one]
+    # Refused again: it is still not lost; then it is told, once, and nothing is left.
+    assert await road.outbox.send(broker, limit=200) == Sent(failed=1)
+    broker.refused = ()
+    assert await road.outbox.send(broker, limit=200) == Sent(published=1)
+    assert await road.outbox.send(broker, limit=200) == Sent()
+    assert sorted(broker.stored) == sorted(messages)
+
+
+async def test_a_refused_stage_event_stays_with_what_follows_it(road: Road) -> None:
+    """The refused line and the later ones of its job are unsent, exactly those, and go with the next batch in order."""
+    ids = await jobs_with_lines(road, 3, 3)
+    broker = Broker(frozenset({(ids[0], 3), (ids[2], 1)}))
+    assert await road.outbox.send(broker, limit=200) == Sent(published=5, failed=4)
+    unsent = await road.fetch("select job_id, seq from job_events where published_at is null order by seq")
+    assert {(str(row["job_id"]), row["seq"]) for row in unsent} == {(ids[0], 3), *((ids[2], seq) for seq in (1, 2, 3))}
+    assert await road.outbox.send(broker, limit=200) == Sent(failed=4)
+    broker.refused, broker.batches = frozenset(), []
+    assert await road.outbox.send(broker, limit=200) == Sent(published=4)
+    assert broker.told == {ids[0]: [3], ids[2]: [1, 2, 3]}
+    assert await left(road) == 0
