@@ -119,12 +119,12 @@ async def outcome_of(extractor: ChildExtractor, path: Path, name: str) -> str:
     return "read"
 
 
-async def at_rest() -> Rest:
-    """Return what this process holds, once only the warm process is left of the extractor."""
+async def at_rest(others: int = 0) -> Rest:
+    """Return what this process holds, once only the warm process is left of the extractor, beside so many `others`."""
     me = psutil.Process()
 
     async def look() -> bool:
-        return len(me.children(recursive=True)) == 1
+        return len(me.children(recursive=True)) == others + 1
 
     await eventually(look)
     return Rest(1, me.num_fds(), me.memory_info().rss / 1e6)

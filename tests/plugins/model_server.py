@@ -23,6 +23,9 @@ from aiohttp import web
 
 from shared.clock import SystemClock
 
+TEXTS_PER_CALL = 32
+"""Few, so that files of a test need several calls."""
+
 DIMENSIONS = 64
 _KNOWN = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 429: "RESOURCE_EXHAUSTED"}
 
@@ -65,6 +68,7 @@ class ModelServer:
             "GEMINI_API_KEY": "secret-key-of-a-test",
             "GEMINI_BASE_URL": self.url,
             "GEMINI_EMBEDDING_DIMENSIONS": DIMENSIONS,
+            "GEMINI_EMBEDDING_BATCH_SIZE": TEXTS_PER_CALL,
         }
 
     def statuses(self) -> Counter[int]:
