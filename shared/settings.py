@@ -127,7 +127,9 @@ class CommonSettings(DatabaseSettings):
     retry_delays_seconds: Json[tuple[int, ...]] = Field(
         (0, 60, 300, 900, 3600), description="Waits before attempts 1, 2, 3, 4, 5, as a JSON list"
     )
-    max_rescues: int = Field(5, ge=1, le=100, description="How often a job is rescued from a dead worker")
+    max_rescues: int = Field(
+        5, ge=1, le=100, description="How often a job is rescued from dead workers without getting any further"
+    )
     lease_seconds: int = Field(60, ge=5, le=600, description="How long a claim lasts without a heartbeat")
     heartbeat_seconds: int = Field(20, ge=1, le=200, description="How often a claim is renewed")
 
