@@ -95,8 +95,7 @@ class Permutations:
         self.standing: list[Standing] = []
         self.broken = 0  # how often a paid batch may have been lost, and is paid again
         self.overlaps = 0
-        self.workers = itertools.count(1)
-        self.heard = False  # whether there may be a job
+        self.heard, self.workers = False, itertools.count(1)  # heard: there may be a job
         self.seen: Counter[str] = Counter()
         """What steps came to: a sequence that mostly has nothing to act upon shows nothing."""
         self.road.bucket._generations = itertools.count(1) if ascending else itertools.count(10**9, -7)
@@ -298,11 +297,9 @@ class Permutations:
                 return len(self.road.embedder.errors) < 3
             case "work_off":
                 return bool(self.notifications or self.bells)
-            case "decide_by_hand":
-                return self.heard
             case "recover" | "wait":
                 return bool(self.contents)
-        return True
+        return self.heard or name != "decide_by_hand"
 
     def _has(self, found: Sequence[Any], what: str) -> bool:
         self.seen[what if found else f"{what}: nothing to act upon"] += 1
@@ -393,7 +390,11 @@ class Permutations:
         await verdict.nothing_mixed(self.road, self.contents)
         await verdict.settle(self.road, once_more=self.once_more)
         await verdict.all_is_well(self.road, self.contents)
-        for job in await self.road.fetch("select error_code from document_processing_jobs where status = 'failed'"):
-            self.seen[f"failed: {job['error_code']}"] += 1
+        if retried := await verdict.start_over(self.road):
+            self.seen["started over"] += retried
+            self.broken += retried
+            await verdict.settle(self.road, once_more=self.once_more)
+            await verdict.all_is_well(self.road, self.contents)
+            assert not await verdict.start_over(self.road)
         paid = verdict.paid_again(self.road, {name: len(owners) for name, owners in self.owners.items()})
         assert paid <= BATCH * self.broken + len(LINES) * self.overlaps, (paid, Counter(self.road.embedder.texts))
