@@ -18,7 +18,7 @@ ROUNDS = 12
 ROUND_SECONDS = 4000.0
 
 CAUSES = {
-    *("NO_TEXT", "UNPROCESSABLE", "AUTHENTICATION_FAILED", "WORKER_LOST"),
+    *("NO_TEXT", "TENANT_UNKNOWN", "UNPROCESSABLE", "AUTHENTICATION_FAILED", "WORKER_LOST"),
     *("DEPENDENCY_UNAVAILABLE", "DATABASE_UNAVAILABLE"),  # in the last of all attempts
 }
 """What a job may fail of on the road: what sequences do to it, and nothing of our own making."""
