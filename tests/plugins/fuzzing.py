@@ -65,6 +65,7 @@ async def fuzz(
     ends: list[End] = []
     clock = SystemClock()
     slots, numbers = asyncio.Semaphore(at_once), count()
+    others = len(psutil.Process().children(recursive=True))
     with TemporaryDirectory(prefix="headrace-fuzz-") as name:
         folder, work_dir = Path(name) / "files", Path(name) / "work"
         folder.mkdir()
@@ -82,7 +83,7 @@ async def fuzz(
 
             for file, data in seeds().values():  # so that what is loaded once is loaded
                 await one(file, "whole", data)
-            before = await at_rest()
+            before = await at_rest(others)
             for number, (file, data) in enumerate(seeds().values()):
                 if only and file.rpartition(".")[2] not in only:
                     continue
@@ -90,7 +91,7 @@ async def fuzz(
                 async with asyncio.TaskGroup() as group:
                     for damage, bad in damaged:
                         group.create_task(one(file, damage, bad))
-            after = await at_rest()
+            after = await at_rest(others)
             left = [path.name for path in (*folder.iterdir(), *work_dir.iterdir())]
     peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     run = Run(ends, before, after, peak_mb)

@@ -131,7 +131,8 @@ def previous_release(root: Path) -> str | None:
 def lay_out(root: Path, tree: str, migrations_of: Path, to: Path) -> None:
     """Put the files of an older tree into a folder, with the expanding migrations of today."""
     with tarfile.open(fileobj=io.BytesIO(git(root, "archive", tree))) as archive:
-        archive.extractall(to, filter="data")
+        # Our own tree; Python before 3.11.4 knows no filters.
+        archive.extractall(to, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     kept = set((to / MIGRATIONS).glob("*.sql"))
     for file in sorted(migrations_of.glob("*.sql")):
         if "_expand_" in file.name:
