@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 from services.process import app
-from services.process.document import IndexDocument
 from services.process.settings import ProcessSettings
+from services.process.spaces import SpaceWork
 from shared.model.job import Job
 from shared.runtime.app import run
 
 
-class PoisonedWork(IndexDocument):
+class PoisonedWork(SpaceWork):
     """Dies of one kind of file."""
 
     async def __call__(self, job: Job) -> None:
@@ -22,5 +22,5 @@ class PoisonedWork(IndexDocument):
 
 
 if __name__ == "__main__":
-    app.IndexDocument = PoisonedWork  # type: ignore[misc]
+    app.SpaceWork = PoisonedWork  # type: ignore[misc]
     run(app.build, ProcessSettings)
