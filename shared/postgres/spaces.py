@@ -55,9 +55,14 @@ async def to_write(connection: Connection, space: EmbeddingSpace) -> int:
     found = await find(connection, space)
     if found is not None:
         return found
-    if await queries.load("spaces").active_space.first(connection) is not None:
-        raise _switched()
-    return await add(connection, space)
+    active = await queries.load("spaces").active_space.first(connection)
+    if active is None:
+        return await add(connection, space)
+    # Another worker may have made the first one between the two questions.
+    if active["key"] == space.key:
+        made: int = active["id"]
+        return made
+    raise _switched()
 
 
 async def to_search(connection: Connection, space: EmbeddingSpace) -> int | None:
