@@ -226,7 +226,7 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
         ),
         final(
             "WORKER_LOST",
-            "The worker died again and again with this job, the last times with nothing else beside it.",
+            "The worker died again and again with this job and got no further, the last times with nothing beside it.",
             "Keep the file for a bug report; give the process service more memory before a retry.",
             "Recover, after the last rescue.",
         ),

@@ -206,7 +206,7 @@ DEAD_LETTERS = Instrument(
     kind="counter",
     name="headrace.dead_letters",
     unit="{letter}",
-    description="Dead letters: created, replayed, resolved, discarded",
+    description="Dead letters that were created (or opened again) and, of messages, that were resolved by a replay",
     labels=("origin", "event"),
     alert="dead_letters",
 )
