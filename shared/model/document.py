@@ -102,6 +102,14 @@ class BoxSpan(NamedTuple):
     box: Box
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A page as an image, small enough for one request to a model."""
+
+    data: bytes = field(repr=False)
+    media_type: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
     """A stretch of extracted text under one locator, in reading order. `index` counts from 0 within the file."""
@@ -112,7 +120,9 @@ class Segment:
     boxes: tuple[BoxSpan, ...] = ()
     """In order of `start`, as far as the parser knows them."""
     by_ocr: bool = False
-    """The text was read from a picture."""
+    """The text was read from a picture, or is still to be."""
+    picture: Picture | None = None
+    """What a model is to read; until it has, there is no text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -58,7 +58,7 @@ async def _serve(request: Request, answers: BinaryIO) -> None:
                     f"The file holds more than {request.max_text_bytes // 1024 // 1024} MB of text; split it.",
                     code="TOO_COMPLEX",
                 )
-            has_text = has_text or bool(segment.text.strip())
+            has_text = has_text or segment.picture is not None or bool(segment.text.strip())
             answers.write(frame(segment_message(segment)))
             answers.flush()
         if not has_text:
@@ -79,9 +79,9 @@ async def _serve(request: Request, answers: BinaryIO) -> None:
 async def _segments(request: Request) -> AsyncIterator[Segment]:
     numbering = Numbering(start=request.start)
     if request.media_type == media.PDF:
-        reader = pages.read_pdf(request.path, numbering)
+        reader = pages.read_pdf(request.path, numbering, pictures=request.pictures)
     elif request.media_type in media.IMAGES:
-        reader = pages.read_image(request.path, request.media_type, numbering)
+        reader = pages.read_image(request.path, request.media_type, numbering, pictures=request.pictures)
     else:
         reader = _read_sections(request, numbering)
     async for segment in reader:

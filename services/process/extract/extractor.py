@@ -91,11 +91,14 @@ class ChildExtractor:
         """Return the media type by the bytes; see `sniffing.sniff`."""
         return sniffing.sniff(path, name=name)
 
-    async def extract(self, path: Path, *, media_type: str, start: int = 0) -> AsyncGenerator[Segment, None]:
+    async def extract(
+        self, path: Path, *, media_type: str, start: int = 0, pictures: bool = False
+    ) -> AsyncGenerator[Segment, None]:
         """Yield the segments of a file in reading order, from index `start` on.
 
-        Close the iterator when leaving early (`contextlib.aclosing`), so that the child ends at that moment and not
-        when the garbage is collected.
+        With `pictures`, what OCR would read comes as a picture without text: one page at a time, the next one when the
+        caller asks for it. Close the iterator when leaving early (`contextlib.aclosing`), so that the child ends at
+        that moment and not when the garbage is collected.
 
         Raises:
             UnprocessableContent: `UNSUPPORTED_TYPE`, `CORRUPT`, `ENCRYPTED`, `EMPTY`, `NO_TEXT`, `TOO_COMPLEX`.
@@ -112,6 +115,7 @@ class ChildExtractor:
                     start=start,
                     max_text_bytes=self._max_text_bytes,
                     cpu_seconds=max(1, int(self._deadline_seconds + self._ocr_seconds) + 1),
+                    pictures=pictures,
                 )
             )
             index, waited_seconds, ocr_seconds_left = start, 0.0, self._ocr_seconds

@@ -32,7 +32,7 @@ async def read(image: Image.Image, *, number: int) -> str:
     """
     try:
         async with asyncio.timeout(PAGE_SECONDS):
-            if _is_blank(image):
+            if is_blank(image):
                 return ""
             texts = [await library.read_image(image)]
             for turn in _TURNS:
@@ -47,7 +47,8 @@ async def read(image: Image.Image, *, number: int) -> str:
     return max(texts, key=_letters_in_words)
 
 
-def _is_blank(image: Image.Image) -> bool:
+def is_blank(image: Image.Image) -> bool:
+    """Say whether all of a picture is about equally dark."""
     extremes: Any = image.convert("L").getextrema()  # of one band: two numbers
     darkest, lightest = extremes
     return bool(lightest - darkest < _MIN_CONTRAST)

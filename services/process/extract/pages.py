@@ -1,4 +1,7 @@
-"""Readers of things with pages: PDF, and images, whose frames are pages. What has no text is read by OCR."""
+"""Readers of things with pages: PDF, and images, whose frames are pages.
+
+What has no text is read by OCR, or with `pictures` handed out as a picture, for others to read.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from typing import Any
 import pypdfium2
 from PIL import Image, ImageOps
 
-from services.process.extract import boxes, library, ocr
+from services.process.extract import boxes, library, ocr, picture
 from services.process.extract.sections import Numbering, Section, without_heading_marks
 from shared.errors import UnprocessableContent
 from shared.model import media
-from shared.model.document import BoxSpan, Segment
+from shared.model.document import BoxSpan, Picture, Segment
 from shared.model.locator import Locator, LocatorKind
 from shared.model.text import storable
 
@@ -48,7 +51,7 @@ def preload() -> None:
     Image.init()
 
 
-async def read_pdf(path: Path, numbering: Numbering) -> AsyncIterator[Segment]:
+async def read_pdf(path: Path, numbering: Numbering, *, pictures: bool) -> AsyncIterator[Segment]:
     """Yield one segment per page, with the boxes of its lines. Pages below the first one wanted are not read."""
     with _pdfium(path) as pdf:
         count = None if pdf is None else len(pdf)
@@ -66,26 +69,29 @@ async def read_pdf(path: Path, numbering: Numbering) -> AsyncIterator[Segment]:
         with _pdfium(path) as pdf:
             for _ in range(_PARTS_PER_OPENING):
                 if numbering.count < count:
-                    async for segment in _read_part(pdf, count, numbering):
+                    async for segment in _read_part(pdf, count, numbering, pictures):
                         yield segment
 
 
-async def _read_part(pdf: Any, count: int, numbering: Numbering) -> AsyncIterator[Segment]:
+async def _read_part(pdf: Any, count: int, numbering: Numbering, pictures: bool) -> AsyncIterator[Segment]:
     # Parts begin where they always begin, so that a successor sees what the first reader saw.
     first = numbering.count // PAGES_PER_PART * PAGES_PER_PART
     end = min(first + PAGES_PER_PART, count)
     printed = [index for index in range(first, end) if not _is_scanned(pdf, index)]
     texts: dict[int, str] = dict(zip(printed, await _texts(pdf, printed), strict=True))
     for index in range(numbering.count, end):
-        printed_text = texts.get(index)
-        is_scan = printed_text is None
-        text = printed_text if printed_text is not None else await _read_page_image(pdf, index)
-        spans = () if is_scan else _spans(pdf, index, text)
-        for segment in numbering.page_of(Section(text, _page(index + 1)), boxes=spans, by_ocr=is_scan):
+        text, page = texts.get(index), _page(index + 1)
+        if text is not None:
+            found = numbering.page_of(Section(text, page), boxes=_spans(pdf, index, text))
+        else:
+            image = _page_image(pdf, index, in_colour=pictures)
+            read, shown = ("", None) if image is None else await _look_at(image, index + 1, pictures)
+            found = numbering.page_of(Section(read, page), by_ocr=True, picture=shown)
+        for segment in found:
             yield segment
 
 
-async def read_image(path: Path, media_type: str, numbering: Numbering) -> AsyncIterator[Segment]:
+async def read_image(path: Path, media_type: str, numbering: Numbering, *, pictures: bool) -> AsyncIterator[Segment]:
     """Yield one segment per frame of a TIFF, and one for any other image."""
     Image.MAX_IMAGE_PIXELS = None  # counted below, with a verdict instead of a warning
     try:
@@ -102,11 +108,18 @@ async def read_image(path: Path, media_type: str, numbering: Numbering) -> Async
                     )
                 if numbering.skips_one():
                     continue
-                text = await ocr.read(_upright(image), number=number)
-                for segment in numbering.page_of(Section(text, _page(number)), by_ocr=True):
+                text, shown = await _look_at(_upright(image, in_colour=pictures), number, pictures)
+                for segment in numbering.page_of(Section(text, _page(number)), by_ocr=True, picture=shown):
                     yield segment
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for damaged images
         raise library.corrupt() from error
+
+
+async def _look_at(image: Image.Image, number: int, pictures: bool) -> tuple[str, Picture | None]:
+    """Return what OCR reads, or instead of it the picture, if there is anything to see."""
+    if pictures:
+        return "", picture.of(image)
+    return await ocr.read(image, number=number), None
 
 
 def _page(number: int) -> Locator:
@@ -198,20 +211,21 @@ def _is_scanned(pdf: Any, index: int) -> bool:
         return False
 
 
-async def _read_page_image(pdf: Any, index: int) -> str:
+def _page_image(pdf: Any, index: int, *, in_colour: bool) -> Image.Image | None:
+    """Return a page as it is shown; None where that cannot be drawn."""
     try:
         with closing(pdf[index]) as page:
             width, height = (max(1.0, side) for side in page.get_size())
             scale = min(_OCR_DOTS_PER_INCH / _POINTS_PER_INCH, math.sqrt(ocr.MAX_PIXELS / (width * height)))
             scale = min(scale, ocr.MAX_SIDE_PIXELS / max(width, height))
             with closing(page.render(scale=scale)) as bitmap:
-                image = bitmap.to_pil().convert("L")
+                image: Image.Image = bitmap.to_pil().convert("RGB" if in_colour else "L")
+                return image
     except pypdfium2.PdfiumError:
-        return ""
-    return await ocr.read(image, number=index + 1)
+        return None
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, *, in_colour: bool) -> Image.Image:
     if image.format == "JPEG":
         image.draft("RGB", (ocr.MAX_SIDE_PIXELS, ocr.MAX_SIDE_PIXELS))
     turned = ImageOps.exif_transpose(image)
@@ -221,7 +235,7 @@ def _upright(image: Image.Image) -> Image.Image:
         turned = Image.alpha_composite(paper, turned)
     if turned.mode.startswith("I"):  # sixteen bits: a plain conversion would cut off all but the darkest greys
         turned = turned.convert("I").point(lambda value: value * (1 / 256))
-    turned = turned.convert("L")
+    turned = turned.convert("RGB" if in_colour and turned.mode not in {"1", "L", "I", "F"} else "L")
     scale = min(1.0, math.sqrt(ocr.MAX_PIXELS / (turned.width * turned.height)))
     side = min(ocr.MAX_SIDE_PIXELS, math.floor(scale * max(turned.size)))
     turned.thumbnail((side, side))

@@ -10,6 +10,7 @@ brings the child's end of a socket, and is answered, in order, with `started` (a
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import socket
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import UnprocessableContent, WorkerCrashed
-from shared.model.document import BoxSpan, Segment
+from shared.model.document import BoxSpan, Picture, Segment
 from shared.model.locator import Box, Locator
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
@@ -28,6 +29,7 @@ MAX_SEGMENT_CHARACTERS = 32_000
 LENGTH_BYTES = 4
 _MAX_PACKET_BYTES = 4096
 _DESCRIPTOR = struct.Struct("i")
+_PICTURES = frozenset({"image/png", "image/jpeg"})
 _CODES = frozenset({"UNSUPPORTED_TYPE", "CORRUPT", "ENCRYPTED", "EMPTY", "NO_TEXT", "TOO_COMPLEX"})
 
 
@@ -42,6 +44,8 @@ class Request:
     start: int
     max_text_bytes: int
     cpu_seconds: int
+    pictures: bool = False
+    """Hand out pages without text, and images, as pictures; otherwise they are read by OCR."""
 
     def to_frame(self) -> bytes:
         """Return the frame that `from_payload` reads."""
@@ -73,6 +77,9 @@ def segment_message(segment: Segment) -> dict[str, Any]:
         values["boxes"] = segment.boxes
     if segment.by_ocr:
         values["by_ocr"] = True
+    if segment.picture is not None:
+        values["picture"] = base64.b64encode(segment.picture.data).decode()
+        values["picture_type"] = segment.picture.media_type
     return {"segment": values}
 
 
@@ -97,12 +104,22 @@ def read_answer(payload: bytes, *, expected_index: int) -> Segment | None:
                 raise ValueError("out of order")  # noqa: TRY301  # one place decides what garbage means
             boxes = tuple(BoxSpan(int(start), int(end), _box(box)) for start, end, box in values.get("boxes", ()))
             by_ocr = bool(values.get("by_ocr"))
-            return Segment(index=index, text=text, locator=locator, boxes=boxes, by_ocr=by_ocr)
+            picture = _picture(values)
+            return Segment(index=index, text=text, locator=locator, boxes=boxes, by_ocr=by_ocr, picture=picture)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WorkerCrashed("The process that reads files answered with garbage; the file is tried again.") from error
     if code in _CODES:
         raise UnprocessableContent(sentence, code=code)
     raise WorkerCrashed(f"The process that reads files failed ({sentence}); the file is tried again.")
+
+
+def _picture(values: Any) -> Picture | None:
+    if "picture" not in values:
+        return None
+    media_type = values["picture_type"]
+    if media_type not in _PICTURES:
+        raise ValueError("no kind of picture")
+    return Picture(base64.b64decode(values["picture"], validate=True), media_type)
 
 
 def _box(values: Any) -> Box:

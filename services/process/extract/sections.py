@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from services.process.anchors import REACH_BYTES, anchors, row_anchors
 from services.process.extract.protocol import MAX_SEGMENT_CHARACTERS
 from shared.errors import UnprocessableContent
-from shared.model.document import BoxSpan, Segment
+from shared.model.document import BoxSpan, Picture, Segment
 from shared.model.locator import Locator, LocatorKind
 from shared.model.text import storable
 
@@ -45,7 +45,14 @@ class Numbering:
         self.count += 1
         return True
 
-    def page_of(self, section: Section, *, boxes: tuple[BoxSpan, ...] = (), by_ocr: bool = False) -> Iterator[Segment]:
+    def page_of(
+        self,
+        section: Section,
+        *,
+        boxes: tuple[BoxSpan, ...] = (),
+        by_ocr: bool = False,
+        picture: Picture | None = None,
+    ) -> Iterator[Segment]:
         """Yield one page as one segment, also when it is empty, so that a page's index is known without reading it.
 
         Raises:
@@ -55,7 +62,14 @@ class Numbering:
             raise UnprocessableContent("A page holds far more text than pages do; split the file.", code="TOO_COMPLEX")
         index, self.count = self.count, self.count + 1
         if index >= self._start:
-            yield Segment(index=index, text=section.text, locator=section.locator, boxes=boxes, by_ocr=by_ocr)
+            yield Segment(
+                index=index,
+                text=section.text,
+                locator=section.locator,
+                boxes=boxes,
+                by_ocr=by_ocr,
+                picture=picture,
+            )
 
     def segments_of(self, section: Section) -> Iterator[Segment]:
         """Yield the segments of the next section; offsets in the locator say where each begins in its place."""
