@@ -47,6 +47,7 @@ async def test_the_index_ends_equal_to_the_bucket_in_fifty_sequences(site: Site,
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(0)
 async def test_the_index_ends_equal_to_the_bucket_in_recorded_runs(site: Site, model: ModelServer) -> None:
     """As many sequences as `benchmarks/permutations.py --full` asks for, as long as it allows."""
     asked, passed = int(os.environ.get("HEADRACE_SEQUENCES", "50")), 0

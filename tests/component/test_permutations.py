@@ -119,6 +119,7 @@ class TestStateMachine:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(0)
 def test_the_index_ends_equal_to_the_bucket_in_recorded_runs(grounds: tuple[Road, Run]) -> None:
     """As many sequences as `benchmarks/permutations.py` asks for, in rounds, as long as it allows."""
     asked, done = int(os.environ.get("HEADRACE_SEQUENCES", "1000")), 0

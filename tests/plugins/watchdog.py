@@ -25,10 +25,12 @@ GRACE = 2.0
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """End the process when a test with its fixtures takes more than twice its time-out."""
-    bound_seconds = float(item.config.getoption("timeout") or item.config.getini("timeout") or 0)
+    marked = item.get_closest_marker("timeout")
+    bound_seconds = float(
+        marked.args[0] if marked else item.config.getoption("timeout") or item.config.getini("timeout") or 0
+    )
     if bound_seconds <= 0:
         return (yield)
-    # pytest captures what is written to the standard error while a test runs; what it saved is where people look.
     timer = threading.Timer(bound_seconds * GRACE, _end, (item.nodeid, bound_seconds * GRACE))
     timer.daemon = True
     timer.start()
