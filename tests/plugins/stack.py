@@ -26,7 +26,8 @@ import psutil
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.pubsub_v1 import SubscriberAsyncClient
+from google.pubsub_v1 import PublisherAsyncClient, SubscriberAsyncClient
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 from google.pubsub_v1.types import DeadLetterPolicy, PubsubMessage, RetryPolicy, Subscription
 
@@ -37,7 +38,7 @@ from shared.local.process import MINIMAL_ENVIRONMENT, ChildProcess
 from shared.local.stack import LocalStack
 from shared.model.document import ObjectMetadata, ObjectRef
 from shared.postgres.migrate import migrate
-from shared.pubsub.topics import subscription_path
+from shared.pubsub.topics import subscription_path, topic_path
 from shared.runtime.app import Build, S, running
 from shared.settings import load
 from shared.storage.gcs import CloudStorage
@@ -236,6 +237,13 @@ class Site:
                 return [received.message for received in response.received_messages]
 
             yield take
+
+    async def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> None:
+        """Publish a message with Google's client, and wait until the broker has it."""
+        async with grpc.aio.insecure_channel(self.servers.broker.address) as channel:
+            client = PublisherAsyncClient(transport=PublisherGrpcAsyncIOTransport(channel=channel))
+            message = PubsubMessage(data=data, attributes=attributes)
+            await client.publish(topic=topic_path(self.servers.project, topic), messages=[message])
 
     async def undeliverable_after(self, subscription: str, attempts: int) -> None:
         """Let Pub/Sub give up on this subscription's messages after so many attempts (5 at least), without back-off."""
