@@ -163,6 +163,12 @@ class Job:
     tokens_saved: int = 0
     cost_micros: int = 0
     cost_saved_micros: int = 0
+    pages_read: int | None = None
+    """By a model, those included that it refused; None where no model was there to read any."""
+    page_tokens: int = 0
+    """Of `tokens_used`, what was read and written for pages."""
+    page_cost_micros: int = 0
+    """Of `cost_micros`, what that cost."""
     trace_parent: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     created_at: datetime

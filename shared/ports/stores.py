@@ -64,6 +64,25 @@ NOTHING_SAVED = Saved()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PagesRead:
+    """What a model took to read pages. Money in millionths."""
+
+    pages: int = 0
+    calls: int = 0
+    tokens: int = 0
+    micros: int = 0
+
+    def __add__(self, other: PagesRead) -> PagesRead:
+        """Return both together."""
+        return PagesRead(
+            pages=self.pages + other.pages,
+            calls=self.calls + other.calls,
+            tokens=self.tokens + other.tokens,
+            micros=self.micros + other.micros,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
     """Why an attempt ended: a stable code and a sentence for people."""
 
@@ -96,11 +115,18 @@ class WorkQueue(Protocol):
         """Record what was downloaded; the job enters `processing` with it."""
         ...
 
-    async def add_chunks(self, lease: Lease, chunks: Sequence[Chunk], *, checkpoint: Mapping[str, Any]) -> None:
+    async def add_chunks(
+        self, lease: Lease, chunks: Sequence[Chunk], *, checkpoint: Mapping[str, Any], read: PagesRead | None = None
+    ) -> None:
         """Store a batch of chunks, invisible as yet, with the point where a successor goes on; may be repeated.
 
-        With `extracted` in the checkpoint it is the last batch, and the job enters `embedding` with it.
+        With `extracted` in the checkpoint it is the last batch, and the job enters `embedding` with it. `read` is what
+        a model took for these chunks; None where there is no model that reads pages.
         """
+        ...
+
+    async def charge(self, lease: Lease, read: PagesRead) -> None:
+        """Count on the job what a model took to read a page of which nothing came."""
         ...
 
     async def unembedded(self, lease: Lease, space: EmbeddingSpace, *, limit: int) -> list[tuple[bytes, str]]:

@@ -14,7 +14,7 @@ from shared.errors import BudgetExhausted, InvalidRequest, LeaseLost
 from shared.model.document import Chunk
 from shared.model.job import Job, Lane, Lease, Stage
 from shared.model.space import EmbeddingSpace
-from shared.ports.stores import NOTHING_SAVED, Failure, Saved
+from shared.ports.stores import NOTHING_SAVED, Failure, PagesRead, Saved
 from shared.postgres import effects, queries, rows, spaces
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class PostgresWorkQueue:
             )
 
     async def add_chunks(  # noqa: D102
-        self, lease: Lease, chunks: Sequence[Chunk], *, checkpoint: Mapping[str, Any]
+        self, lease: Lease, chunks: Sequence[Chunk], *, checkpoint: Mapping[str, Any], read: PagesRead | None = None
     ) -> None:
         async with self._owned(lease) as (connection, job, _):
             await self._sql.add_chunks.run(
@@ -95,6 +95,22 @@ class PostgresWorkQueue:
                 done=max((chunk.ordinal + 1 for chunk in chunks), default=job["progress_done"]),
                 unit="chunks found",
             )
+            if read is not None:
+                await self._count_pages(connection, lease, read)
+
+    async def charge(self, lease: Lease, read: PagesRead) -> None:  # noqa: D102
+        async with self._owned(lease) as (connection, _, _):
+            await self._count_pages(connection, lease, read)
+
+    async def _count_pages(self, connection: Connection, lease: Lease, read: PagesRead) -> None:
+        await self._sql.count_pages.run(
+            connection,
+            job_id=lease.job_id,
+            pages=read.pages,
+            calls=read.calls,
+            tokens=read.tokens,
+            cost_micros=read.micros,
+        )
 
     async def unembedded(  # noqa: D102
         self, lease: Lease, space: EmbeddingSpace, *, limit: int

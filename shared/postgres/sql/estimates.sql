@@ -9,8 +9,9 @@ where bucket = :bucket and name = any (:names::text[]) and live_job_id is not nu
 -- Of the newest files, by the end of their names; kinds of which there are few say nothing.
 select kind, sum(tokens) / sum(size_bytes) as ratio from (
   select coalesce(lower(substring(name from '\.[^./]{1,7}$')), '') as kind,
-    (tokens_used + tokens_saved)::double precision as tokens, size_bytes
+    (tokens_used - page_tokens + tokens_saved)::double precision as tokens, size_bytes
   from document_processing_jobs
-  where status = 'completed' and job_type = 'document_processing' and size_bytes > 0 and tokens_used + tokens_saved > 0
+  where status = 'completed' and job_type = 'document_processing' and size_bytes > 0
+    and tokens_used - page_tokens + tokens_saved > 0
   order by updated_at desc limit :newest) files
 group by kind having count(*) >= :at_least

@@ -155,6 +155,14 @@ update document_processing_jobs set
                           else processing_stage end
 where id = :job_id
 
+-- name: count_pages
+-- What a model that reads pages was asked and has cost; part of what the job costs in all.
+update document_processing_jobs set
+  pages_read = coalesce(pages_read, 0) + :pages, page_tokens = page_tokens + :tokens,
+  page_cost_micros = page_cost_micros + :cost_micros, tokens_used = tokens_used + :tokens,
+  model_calls = model_calls + :calls, cost_micros = cost_micros + :cost_micros, updated_at = headrace_now()
+where id = :job_id
+
 -- name: chunk_counts
 -- All chunks of a job, and those without a vector in the space.
 select count(*) as chunks, count(*) filter (where e.text_hash is null) as unembedded

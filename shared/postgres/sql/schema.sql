@@ -108,6 +108,9 @@ create table document_processing_jobs (
   tokens_saved      bigint not null default 0,
   cost_micros       bigint not null default 0,
   cost_saved_micros bigint not null default 0,
+  pages_read        integer, -- by a model; null: none was there to read any
+  page_tokens       bigint not null default 0, -- of tokens_used
+  page_cost_micros  bigint not null default 0, -- of cost_micros
   trace_parent      text,
   metadata          jsonb not null default '{}',
   event_seq         bigint not null default 0,
@@ -238,7 +241,9 @@ begin
       'tokens_used', case when new.status = 'completed' then new.tokens_used end,
       'tokens_saved', case when new.status = 'completed' then new.tokens_saved end,
       'cost_micros', case when new.status = 'completed' then nullif(new.cost_micros, 0) end,
-      'cost_saved_micros', case when new.status = 'completed' then nullif(new.cost_saved_micros, 0) end)));
+      'cost_saved_micros', case when new.status = 'completed' then nullif(new.cost_saved_micros, 0) end,
+      'pages_read', case when new.status in ('completed', 'failed') then nullif(new.pages_read, 0) end,
+      'refused_pages', case when new.status = 'completed' then new.result -> 'refused_pages' end)));
   return null;
 end $$;
 
@@ -695,7 +700,8 @@ grant insert (space_id, organization_id, text_hash, embedding) on embeddings to 
 
 ------------------------------------------------------------------------------------------ money
 
-grant update (tokens_saved, cost_micros, cost_saved_micros) on document_processing_jobs to headrace_process;
+grant update (tokens_saved, cost_micros, cost_saved_micros, pages_read, page_tokens, page_cost_micros)
+  on document_processing_jobs to headrace_process;
 
 -- Amounts are millionths of the currency of the price table.
 create table budgets (

@@ -11,7 +11,7 @@ from shared.ids import text_hash, uuid7
 from shared.model.document import Chunk
 from shared.model.job import Job, Lane, Stage
 from shared.model.locator import Locator, LocatorKind
-from shared.ports.stores import Failure, Scope
+from shared.ports.stores import Failure, PagesRead, Scope
 from tests.plugins.road import Road
 
 BOOM = Failure(code="BOOM", message="It went wrong.")
@@ -178,7 +178,9 @@ async def test_a_shutdown_hands_the_job_back_uncharged(road: Road) -> None:
     assert await road.value("select count(*) from outbox where topic = 'work'") == 21
 
 
-@pytest.mark.parametrize("write", ["chunks", "embeddings", "complete", "fail", "retry", "defer", "release", "renew"])
+@pytest.mark.parametrize(
+    "write", ["chunks", "embeddings", "charge", "complete", "fail", "retry", "defer", "release", "renew"]
+)
 async def test_a_worker_that_lost_its_lease_can_write_nothing(road: Road, write: str) -> None:
     """After a rescue and a new claim, every write of the first owner is refused and changes nothing."""
     job = await claimed(road)
@@ -193,6 +195,7 @@ async def test_a_worker_that_lost_its_lease_can_write_nothing(road: Road, write:
         "embeddings": lambda: road.queue.add_embeddings(
             job.lease, space, [(text_hash("x"), [0.5] * 8)], tokens=1, calls=1
         ),
+        "charge": lambda: road.queue.charge(job.lease, PagesRead(pages=1, calls=1, tokens=9, micros=9)),
         "complete": lambda: road.queue.complete(job.lease, space, result={}),
         "fail": lambda: road.queue.fail(job.lease, BOOM),
         "retry": lambda: road.queue.retry(job.lease, BOOM, delay_seconds=1),
