@@ -68,6 +68,16 @@ class Reading:
     calls: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PagesRead:
+    """What a model took to read pages: how many, with those that it refused; money in millionths."""
+
+    pages: int = 0
+    calls: int = 0
+    tokens: int = 0
+    micros: int = 0
+
+
 class ImageReader(Protocol):
     """Reads images: pages without a text layer, photos, drawings. Safe to call from many tasks."""
 

@@ -64,25 +64,6 @@ NOTHING_SAVED = Saved()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PagesRead:
-    """What a model took to read pages. Money in millionths."""
-
-    pages: int = 0
-    calls: int = 0
-    tokens: int = 0
-    micros: int = 0
-
-    def __add__(self, other: PagesRead) -> PagesRead:
-        """Return both together."""
-        return PagesRead(
-            pages=self.pages + other.pages,
-            calls=self.calls + other.calls,
-            tokens=self.tokens + other.tokens,
-            micros=self.micros + other.micros,
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
     """Why an attempt ended: a stable code and a sentence for people."""
 

@@ -14,7 +14,8 @@ from shared.errors import BudgetExhausted, InvalidRequest, LeaseLost
 from shared.model.document import Chunk
 from shared.model.job import Job, Lane, Lease, Stage
 from shared.model.space import EmbeddingSpace
-from shared.ports.stores import NOTHING_SAVED, Failure, PagesRead, Saved
+from shared.ports.models import PagesRead
+from shared.ports.stores import NOTHING_SAVED, Failure, Saved
 from shared.postgres import effects, queries, rows, spaces
 
 if TYPE_CHECKING:

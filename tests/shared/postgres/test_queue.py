@@ -11,7 +11,8 @@ from shared.ids import text_hash, uuid7
 from shared.model.document import Chunk
 from shared.model.job import Job, Lane, Stage
 from shared.model.locator import Locator, LocatorKind
-from shared.ports.stores import Failure, PagesRead, Scope
+from shared.ports.models import PagesRead
+from shared.ports.stores import Failure, Scope
 from tests.plugins.road import Road
 
 BOOM = Failure(code="BOOM", message="It went wrong.")
