@@ -17,6 +17,7 @@ from shared.model.document import Chunk, Document, ObjectRef, SearchHit
 from shared.model.job import Job, JobEvent, Lane, Lease, Stage, Status
 from shared.model.space import EmbeddingSpace
 from shared.ports.broker import Message
+from shared.ports.models import PagesRead
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
