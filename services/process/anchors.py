@@ -17,6 +17,9 @@ from itertools import pairwise
 REACH_BYTES = 400
 """Bytes rather than characters, as a measure of tokens: scripts with longer characters need more of them."""
 
+TABLE_RULE = re.compile(r"\|(?:\s*:?-{3,}:?\s*\|)+\s*")
+"""The second line of a Markdown table."""
+
 _SEEN_CHARACTERS = 64
 _TITLE_CHARACTERS = 80
 _PARAGRAPH, _LINE, _SENTENCE = 2, 1, 0
@@ -46,13 +49,17 @@ def row_anchors(rows: Sequence[str]) -> list[int]:
 
 
 def _boundaries(text: str) -> Iterator[tuple[int, int]]:
+    is_row = text.startswith("|")  # a row of a table is never cut here: what follows would stand under no header
     for found in _BOUNDARY.finditer(text):
         place, mark = found.end(), found.group()
         if place >= len(text):
             return
         if "\n" not in mark:
-            yield place, _SENTENCE
-        elif not (text.startswith("|", place) and _stands_in_a_table(text, found.start())):
+            if not is_row:
+                yield place, _SENTENCE
+            continue
+        is_row = text.startswith("|", place)
+        if not (is_row and _stands_in_a_table(text, found.start())):
             yield place, _PARAGRAPH if mark.count("\n") > 1 and not _is_title(text, found.start()) else _LINE
 
 

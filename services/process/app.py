@@ -8,14 +8,16 @@ from contextlib import AsyncExitStack
 from services.process.audit_cleanup import CleanUp
 from services.process.bulk_import import ImportPrefix
 from services.process.extract.extractor import ChildExtractor
-from services.process.extract.reading import ReadingExtractor
+from services.process.extract.reading import PicturesFirst
 from services.process.handler import AnswerBell
+from services.process.pictures import PageReading
+from services.process.purse import Purse
 from services.process.settings import ProcessSettings
 from services.process.spaces import FillSpace, IndexInEverySpace, SpaceWork
 from services.process.workspace import workspace
 from shared.clock import SystemClock
 from shared.model.job import JobType
-from shared.ports.models import Embedder
+from shared.ports.models import Embedder, Extractor
 from shared.postgres.spaces import PostgresSpaceStore
 from shared.runtime import wiring
 from shared.runtime.app import Service, telemetry
@@ -43,9 +45,7 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
             work_dir=folder,
         )
     )
-    vision = settings.gemini_vision_model if settings.read_images == "gemini" else None
-    reader = wiring.image_reader(settings, metrics, turns, model=vision)
-    extractor = ReadingExtractor(child, await stack.enter_async_context(reader))
+    reader = await stack.enter_async_context(wiring.image_reader(settings, metrics, turns))
     relay = wiring.relay(database, publisher, tracing)
     gate = Gate(database.ping, clock=SystemClock())
     queue = wiring.work_queue(
@@ -54,6 +54,14 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         max_defer_hours=settings.max_defer_hours,
         withdraw_on_failure=settings.on_failed_overwrite == "withdraw",
     )
+    prices, spending = wiring.prices(settings), wiring.budgets(settings, database)
+    extractor: Extractor = child
+    pages: PageReading | None = None
+    if reader is not None:
+        extractor = PicturesFirst(child, reader)
+        pages = PageReading(
+            reader, ocr=child, queue=queue, purse=Purse(spending, metrics), prices=prices, temp_dir=str(folder)
+        )
     slice_seconds = settings.push_slice_seconds if settings.delivery == "push" else None
     embedders = await stack.enter_async_context(
         SpaceEmbedders(settings, embedder, lambda named: wiring.embedder(named, metrics, turns))
@@ -71,8 +79,9 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
             max_object_bytes=settings.max_object_bytes,
             temp_dir=str(folder),
             slice_seconds=slice_seconds,
-            prices=wiring.prices(settings),
-            spending=wiring.budgets(settings, database),
+            prices=prices,
+            spending=spending,
+            pages=pages,
         )
 
     tasks = wiring.task_store(database)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from semantic_text_splitter import TextSplitter
 
-from services.process.anchors import anchors, row_anchors
+from services.process.anchors import TABLE_RULE, anchors, row_anchors
 from shared.ids import text_hash
 from shared.model.document import BoxSpan, Chunk, Segment
 from shared.model.locator import Box, Locator, LocatorKind, union
@@ -29,7 +29,6 @@ _CHARACTERS_PER_TOKEN = 12
 # The splitter's time grows faster than its input, so it is fed blocks of this size.
 _BLOCK_CHARACTERS = 20_000
 _VIRAMA = 9  # the combining class of marks that join two consonants
-_TABLE_RULE = re.compile(r"\|(?:\s*:?-{3,}:?\s*\|)+\s*")
 _CELLS = re.compile(r"([A-Z]+)(\d+)(?::([A-Z]+)(\d+))?")
 
 
@@ -188,7 +187,7 @@ def _blocks(text: str, start: int, stop: int) -> Iterator[_Piece]:
     while index < len(lines):
         start, end = lines[index]
         rule = lines[index + 1] if index + 1 < len(lines) else None
-        if rule is None or not text.startswith("|", start) or not _TABLE_RULE.fullmatch(text, *rule):
+        if rule is None or not text.startswith("|", start) or not TABLE_RULE.fullmatch(text, *rule):
             index += 1
             continue
         if prose_start < start:

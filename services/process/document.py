@@ -2,7 +2,7 @@
 
 What a killed worker had committed stays: its successor goes on after the last stored segment, and text that has a
 vector in the space, or is being sent by another job, is not sent to the model again. At most the batch in hand is
-repeated.
+repeated: of pages that a model reads, that is one.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from typing import Any
 import structlog
 
 from services.process.chunking import Chunker
+from services.process.pictures import REFUSED, PageReading, refusals
+from services.process.purse import Purse
 from services.process.slices import Slice
 from shared.clock import Clock
-from shared.errors import BudgetExhausted, HeadraceError, RetryableError, Superseded, UnprocessableContent
+from shared.errors import RetryableError, Superseded, UnprocessableContent
 from shared.model.document import Chunk, ObjectRef
 from shared.model.job import Job, Stage
 from shared.model.price import FREE, Prices
 from shared.ports.budgets import Spending
-from shared.ports.models import Embedder, Embeddings, Extractor
+from shared.ports.models import Embedder, Embeddings, Extractor, PagesRead
 from shared.ports.storage import ObjectStore
 from shared.ports.stores import Saved, WorkQueue
-from shared.telemetry.instruments import BUDGET_REFUSALS, MODEL_COST, MODEL_TOKENS, STAGE_SECONDS
+from shared.telemetry.instruments import MODEL_COST, MODEL_TOKENS, STAGE_SECONDS
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 
@@ -88,12 +90,14 @@ class IndexDocument:
         slice_seconds: float | None = None,
         prices: Prices = FREE,
         spending: Spending | None = None,
+        pages: PageReading | None = None,
     ) -> None:
         """Take the ports, the bound on a file's size, and how long one call may go on where calls are bounded.
 
-        With `spending`, what costs something is reserved before it is asked for.
+        With `spending`, what costs something is reserved before it is asked for. `pages` reads the pictures that the
+        extractor hands out, if it hands out any.
         """
-        self._prices, self._spending = prices, spending
+        self._prices, self._purse, self._pages = prices, Purse(spending, metrics), pages
         self._queue, self._storage, self._extractor, self._embedder = queue, storage, extractor, embedder
         self._tracing, self._metrics, self._clock = tracing, metrics, clock
         self._max_object_bytes, self._temp_dir = max_object_bytes, temp_dir
@@ -109,23 +113,21 @@ class IndexDocument:
         checkpoint = job.checkpoint or {}
         if checkpoint.get("extracted"):
             await self._enter(job, Stage.EMBEDDING)
-            tokens_found = int(checkpoint.get("tokens", 0))
         else:
             # The folder goes when the attempt ends, however it ends.
             with tempfile.TemporaryDirectory(prefix="headrace-", dir=self._temp_dir) as folder:
-                tokens_found = await self._read(job, Path(folder) / "object", checkpoint, time)
+                checkpoint = await self._read(job, Path(folder) / "object", checkpoint, time)
         bill = await self._embed(job, time)
-        saved = self._saved(job, bill, tokens_found)
+        saved = self._saved(job, bill, int(checkpoint.get("tokens", 0)))
+        result = {"embedded_texts": bill.texts} | {key: checkpoint[key] for key in (REFUSED,) if key in checkpoint}
         await self._enter(job, Stage.STORING)
         with self._timed(Stage.STORING):
-            await self._queue.complete(
-                job.lease, self._embedder.space, result={"embedded_texts": bill.texts}, saved=saved
-            )
+            await self._queue.complete(job.lease, self._embedder.space, result=result, saved=saved)
         self._metrics.add(MODEL_TOKENS, saved.tokens, model=self._embedder.space.model, kind="saved")
         self._metrics.add(MODEL_COST, saved.micros, model=self._embedder.space.model, kind="saved")
 
-    async def _read(self, job: Job, path: Path, checkpoint: dict[str, Any], time: Slice) -> int:
-        """Download and extract; every chunk is stored when this returns how many tokens they have."""
+    async def _read(self, job: Job, path: Path, checkpoint: dict[str, Any], time: Slice) -> dict[str, Any]:
+        """Download and extract; every chunk is stored when this returns the last checkpoint."""
         assert job.bucket is not None
         assert job.name is not None
         assert job.generation is not None
@@ -146,38 +148,49 @@ class IndexDocument:
         if live is not None and live.generation == generation:
             raise RetryableError("Storage lost sight of the file for a moment.", code="STORAGE_INCONSISTENT")
 
-    async def _extract(self, job: Job, path: Path, media_type: str, checkpoint: dict[str, Any], time: Slice) -> int:
-        segments = int(checkpoint.get("segments", 0))
+    async def _extract(
+        self, job: Job, path: Path, media_type: str, checkpoint: dict[str, Any], time: Slice
+    ) -> dict[str, Any]:
+        done = {"segments": 0, "chunks": 0, "tokens": 0} | checkpoint
+        refused: dict[str, list[int]] = done.get(REFUSED, {})
+        none_read = None if self._pages is None else PagesRead()
         chunker = Chunker(
             max_tokens=self._embedder.max_tokens,
             count_tokens=self._embedder.count_tokens,
-            first_ordinal=int(checkpoint.get("chunks", 0)),
+            first_ordinal=done["chunks"],
         )
         batch: list[Chunk] = []
-        total, tokens = int(checkpoint.get("chunks", 0)), int(checkpoint.get("tokens", 0))
+
+        async def store(read: PagesRead | None, **ends: bool) -> None:
+            nonlocal batch
+            done["chunks"] += len(batch)
+            done["tokens"] += await self._count(batch)
+            await self._queue.add_chunks(job.lease, batch, checkpoint=done | ends, read=read)
+            batch = []
+
         # Closed at once when the loop is left early: an abandoned generator would keep its child process.
-        async with aclosing(self._extractor.extract(path, media_type=media_type, start=segments)) as found:
+        async with aclosing(self._extractor.extract(path, media_type=media_type, start=done["segments"])) as found:
             async for segment in found:
+                page = None
+                if self._pages is not None and segment.picture is not None:
+                    page = await self._pages.read(job, segment, segment.picture)
+                    if page.refusal is not None:
+                        refused.setdefault(page.refusal, []).append(segment.locator.page or segment.index + 1)
+                        done[REFUSED] = refused
                 # In a thread: tokenizing a long segment would hold the loop, and with it the heartbeats.
-                batch += await asyncio.to_thread(chunker.feed, segment)
-                segments = segment.index + 1
-                if len(batch) >= CHUNKS_PER_BATCH or time.is_over:
-                    total, tokens = total + len(batch), tokens + await self._count(batch)
-                    done = {"segments": segments, "chunks": total, "tokens": tokens}
-                    await self._queue.add_chunks(job.lease, batch, checkpoint=done)
-                    batch = []
+                batch += await asyncio.to_thread(chunker.feed, segment if page is None else page.segment)
+                done["segments"] = segment.index + 1
+                if page is not None or len(batch) >= CHUNKS_PER_BATCH or time.is_over:
+                    await store(none_read if page is None else page.read)  # what was paid for is kept at once
                     time.check()
         batch += chunker.finish()
-        total, tokens = total + len(batch), tokens + await self._count(batch)
-        if total == 0:
+        if not done["chunks"] + len(batch):
+            if refused:
+                raise refusals(refused)
             raise UnprocessableContent("No text was found in the file.", code="NO_TEXT")
-        await self._queue.add_chunks(
-            job.lease,
-            batch,
-            checkpoint={"segments": segments, "chunks": total, "tokens": tokens, "extracted": True},
-        )
+        await store(none_read, extracted=True)
         time.check()
-        return tokens
+        return done
 
     async def _count(self, chunks: Sequence[Chunk]) -> int:
         return await asyncio.to_thread(lambda: sum(self._embedder.count_tokens(chunk.text) for chunk in chunks))
@@ -231,21 +244,13 @@ class IndexDocument:
             BudgetExhausted: nothing was asked for.
         """
         model = self._embedder.space.model
-        expected = self._prices.micros(model, counted_tokens)
-        if self._spending is None or not expected:
-            return await self._embedder.embed(texts, purpose="document")
-        try:
-            reserved = await self._spending.reserve(job.organization_id, expected)
-        except BudgetExhausted:
-            self._metrics.add(BUDGET_REFUSALS)
-            raise
-        try:
-            made = await self._embedder.embed(texts, purpose="document")
-        except HeadraceError:
-            await self._spending.settle(reserved, 0)  # the model gave nothing; what is cancelled stays counted
-            raise
-        await self._spending.settle(reserved, self._prices.micros(model, made.tokens))
-        return made
+        return await self._purse.pay(
+            job.organization_id,
+            self._prices.micros(model, counted_tokens),
+            lambda: self._embedder.embed(texts, purpose="document"),
+            cost=lambda made: self._prices.micros(model, made.tokens),
+            lost=lambda error: self._prices.micros(model, error.input_tokens),
+        )
 
     def _saved(self, job: Job, bill: Bill, tokens_found: int) -> Saved:
         """Return what all texts of the job would have cost more, had none had a vector.
@@ -253,7 +258,7 @@ class IndexDocument:
         Some models bill other numbers than are counted here; then what they billed for the others is the measure.
         """
         found = tokens_found * bill.tokens / bill.counted_tokens if bill.counted_tokens else tokens_found
-        tokens = max(0, round(found) - job.tokens_used - bill.tokens)
+        tokens = max(0, round(found) - (job.tokens_used - job.page_tokens) - bill.tokens)
         return Saved(tokens=tokens, micros=self._prices.micros(self._embedder.space.model, tokens))
 
     @contextmanager

@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from shared.model.media import MAX_FILE_BYTES
 from shared.settings import DeliverySettings, ModelSettings, OwnerSettings
 
 
@@ -19,13 +18,6 @@ class ProcessSettings(ModelSettings, OwnerSettings, DeliverySettings):
     push_slice_seconds: float = Field(
         540.0, gt=0, le=540, description="After so long a pushed job is checkpointed and goes on in the next delivery"
     )
-    read_images: Literal["ocr", "gemini"] = Field(
-        "ocr",
-        description="`gemini`: PNG, JPEG and WebP files are transcribed and described by a model; scanned pages of"
-        " other files are read by OCR in both cases",
-    )
-    gemini_vision_model: str = Field("gemini-2.5-flash", description="The model that reads images")
-    max_object_bytes: int = Field(MAX_FILE_BYTES, ge=1, description="Larger files are refused before download")
     max_defer_hours: int = Field(24, ge=1, le=240, description="How long a rate-limited job may wait in all")
     bulk_import_max_pending: int = Field(
         200,

@@ -1,7 +1,7 @@
-"""Images read by a model instead of OCR, where there is one; every other file goes the usual way.
+"""Pages that a model is to read, handed out as pictures; all text goes the usual way.
 
-The bytes of an image go to the model as they are: nothing of it is decoded outside the child process. Scanned pages of
-other files, and images of kinds or sizes that the model does not take, are read in the child, by OCR.
+An image that the model takes as it is goes there as it is: nothing of it is decoded outside the child process. Pages
+without text, and images of other kinds or sizes, are turned into pictures of bounded size in the child.
 """
 
 from __future__ import annotations
@@ -10,18 +10,28 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Protocol
 
-from shared.errors import UnprocessableContent
-from shared.model.document import Segment
+from shared.model.document import Picture, Segment
 from shared.model.locator import Locator, LocatorKind
-from shared.ports.models import Extractor, ImageReader, Reading
+from shared.ports.models import Extractor, ImageReader
 
 
-class ReadingExtractor:
-    """`Extractor` that asks a model about images, if it is given one."""
+class PictureExtractor(Extractor, Protocol):
+    """An extractor that can leave the reading of pictures to others."""
 
-    def __init__(self, extractor: Extractor, reader: ImageReader | None) -> None:
-        """Take what reads all other files, and the model."""
+    def extract(
+        self, path: Path, *, media_type: str, start: int = 0, pictures: bool = False
+    ) -> AsyncGenerator[Segment, None]:
+        """Yield segments; with `pictures`, those of pages without text have a picture instead."""
+        ...
+
+
+class PicturesFirst:
+    """`Extractor` whose segments have a picture wherever a model is to read one."""
+
+    def __init__(self, extractor: PictureExtractor, reader: ImageReader) -> None:
+        """Take what reads files, and the model, which is only asked what it takes."""
         self._extractor, self._reader = extractor, reader
 
     def sniff(self, path: Path, *, name: str) -> str:
@@ -29,25 +39,23 @@ class ReadingExtractor:
         return self._extractor.sniff(path, name=name)
 
     async def extract(self, path: Path, *, media_type: str, start: int = 0) -> AsyncGenerator[Segment, None]:
-        """Yield the segments of a file; of an image, one: what is written there, and then what is to be seen.
+        """Yield the segments of a file; of an image, one.
 
         Raises:
-            HeadraceError: what the other extractor or the model raises; `NO_TEXT` for an image of nothing.
+            HeadraceError: what the other extractor raises.
         """
         size_bytes = (await asyncio.to_thread(path.stat)).st_size
-        if self._reader is None or not self._reader.takes(media_type, size_bytes=size_bytes):
-            async with aclosing(self._extractor.extract(path, media_type=media_type, start=start)) as segments:
+        if not self._reader.takes(media_type, size_bytes=size_bytes):
+            segments = self._extractor.extract(path, media_type=media_type, start=start, pictures=True)
+            async with aclosing(segments):
                 async for segment in segments:
                     yield segment
-            return
-        if start > 0:
-            return  # there is one, and it is stored: nothing is paid twice
-        image = await asyncio.to_thread(path.read_bytes)
-        text = _text_of(await self._reader.read(image, media_type=media_type))
-        if not text:
-            raise UnprocessableContent("The model sees nothing in the image that could be found.", code="NO_TEXT")
-        yield Segment(index=0, text=text, locator=Locator(kind=LocatorKind.PAGE, page=1))
-
-
-def _text_of(reading: Reading) -> str:
-    return "\n\n".join(part for part in (reading.text, reading.description) if part)
+        elif start == 0:
+            data = await asyncio.to_thread(path.read_bytes)
+            yield Segment(
+                index=0,
+                text="",
+                locator=Locator(kind=LocatorKind.PAGE, page=1),
+                by_ocr=True,
+                picture=Picture(data, media_type),
+            )

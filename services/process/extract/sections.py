@@ -7,7 +7,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
-from services.process.anchors import REACH_BYTES, anchors, row_anchors
+from services.process.anchors import REACH_BYTES, TABLE_RULE, anchors, row_anchors
 from services.process.extract.protocol import MAX_SEGMENT_CHARACTERS
 from shared.errors import UnprocessableContent
 from shared.model.document import BoxSpan, Picture, Segment
@@ -16,6 +16,7 @@ from shared.model.text import storable
 
 ROWS_PER_SEGMENT = 200
 _MAX_PAGE_CHARACTERS = 200_000
+_MAX_HEADER = MAX_SEGMENT_CHARACTERS // 8
 _ESCAPED = re.compile(r"\\([.()\[\]{}#*_+\-!>~`])")
 
 
@@ -72,20 +73,27 @@ class Numbering:
             )
 
     def segments_of(self, section: Section) -> Iterator[Segment]:
-        """Yield the segments of the next section; offsets in the locator say where each begins in its place."""
+        """Yield the segments of the next section; offsets in the locator say where each begins in its place.
+
+        A segment that begins in the middle of a table repeats its header, and its offsets are those of its rows: the
+        offset of its beginning lies before them by the header's length.
+        """
         text = storable(section.text).rstrip()
         if not text:
             return
         offset = section.locator.start_char or 0
-        position = 0
+        position, header = 0, ""
         while True:
             end = _end_of_part(text, position)
             index, self.count = self.count, self.count + 1
+            part = header + text[position:end]
             if index >= self._start:
                 locator = section.locator
                 if position or locator.kind is LocatorKind.TEXT:
-                    locator = dataclasses.replace(locator, start_char=offset + position, end_char=offset + end)
-                yield Segment(index=index, text=text[position:end], locator=locator)
+                    first = offset + position - len(header)
+                    locator = dataclasses.replace(locator, start_char=first, end_char=offset + end)
+                yield Segment(index=index, text=part, locator=locator)
+            header = _header_of_open_table(part) if text.startswith("|", end) else ""
             position = end
             if position == len(text):
                 return
@@ -163,6 +171,7 @@ def _end_of_part(text: str, position: int) -> int:
     limit = position + MAX_SEGMENT_CHARACTERS
     # What follows within reach has a say in what is an anchor.
     found = [position + place for place in anchors(text[position : limit + REACH_BYTES + 1])]
+    found += _anchors_in_table(text, position, limit)
     half = position + MAX_SEGMENT_CHARACTERS // 2
     if eligible := [place for place in found if half < place <= limit]:
         return eligible[-1]
@@ -171,3 +180,34 @@ def _end_of_part(text: str, position: int) -> int:
         if at > 0:
             return at + len(mark)
     return limit
+
+
+def _anchors_in_table(text: str, position: int, limit: int) -> list[int]:
+    """Return where rows begin at anchors, in the table that stands at the limit, if one does."""
+    start = text.rfind("\n", position, limit) + 1 or position
+    if not text.startswith("|", start):
+        return []
+    while start > position and text.startswith("|", before := text.rfind("\n", position, start - 1) + 1 or position):
+        start = before
+    places: list[int] = []
+    while text.startswith("|", start) and start <= limit + REACH_BYTES:
+        places.append(start)
+        start = text.find("\n", start) + 1 or len(text)
+    rows = [text[place:end].rstrip("\n") for place, end in zip(places, [*places[1:], start], strict=True)]
+    head = 2 if len(rows) > 1 and TABLE_RULE.fullmatch(rows[1]) else 0
+    return [places[head + number] for number in row_anchors(rows[head:])]
+
+
+def _header_of_open_table(text: str) -> str:
+    """Return the two header lines of the table in whose middle a text ends; nothing when they are long."""
+    end = len(text.rstrip("\n"))
+    while end > 0:
+        start = text.rfind("\n", 0, end) + 1
+        if not text.startswith("|", start):
+            return ""
+        if TABLE_RULE.fullmatch(text, start, end):
+            first = text.rfind("\n", 0, max(0, start - 1)) + 1
+            header = text[first : end + 1]
+            return header if first < start and text.startswith("|", first) and len(header) <= _MAX_HEADER else ""
+        end = start - 1
+    return ""

@@ -1,12 +1,18 @@
-"""Readers of JSON and XML: small branches stay whole, large ones are cited by the path that leads to them."""
+"""Readers of JSON and XML: small branches stay whole, large ones are cited by the path that leads to them.
+
+Short neighbours are read together, from anchor to anchor: an item that is added to a list regroups those around it,
+and no others. Where an item stands is in the locator alone, since its number changes with every item before it.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from services.process.anchors import row_anchors
 from services.process.extract.sections import Section, table_text
 from shared.model import media
 from shared.model.locator import Locator, LocatorKind
@@ -14,6 +20,12 @@ from shared.model.locator import Locator, LocatorKind
 _BRANCH_CHARACTERS = 800
 _MAX_BYTES = 32 * 1024 * 1024
 _MAX_COLUMNS = 30
+
+
+class _Numbers(str):
+    """A part of a path that only counts."""
+
+    __slots__ = ()
 
 
 def tree_sections(text: str, media_type: str) -> list[Section] | None:
@@ -30,7 +42,14 @@ def tree_sections(text: str, media_type: str) -> list[Section] | None:
 
 
 def _section(path: tuple[str, ...], text: str) -> Section:
-    return Section("\n\n".join([*path[-1:], text]), Locator(kind=LocatorKind.HEADING, heading_path=path))
+    titles = [part for part in path if not isinstance(part, _Numbers)]
+    return Section("\n\n".join([*titles[-1:], text]), Locator(kind=LocatorKind.HEADING, heading_path=path))
+
+
+def _groups(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield where groups of neighbours begin and end."""
+    firsts = [0, *row_anchors(texts), len(texts)] if texts else []
+    yield from pairwise(firsts)
 
 
 def _branches(value: Any, path: tuple[str, ...]) -> Iterator[Section]:
@@ -55,24 +74,25 @@ def _branches(value: Any, path: tuple[str, ...]) -> Iterator[Section]:
 def _items(value: list[Any], path: tuple[str, ...]) -> Iterator[Section]:
     """Yield the items of a list, short ones together."""
     pending: list[str] = []
-    first = 1
+
+    def together(end: int) -> Iterator[Section]:
+        before = end - len(pending)
+        for first, last in _groups(pending):
+            yield _section((*path, _range(before + first + 1, before + last)), "\n".join(pending[first:last]))
+        pending.clear()
+
     for number, item in enumerate(value, 1):
-        lines = list(_lines([item]))
-        short = sum(map(len, lines)) <= _BRANCH_CHARACTERS
-        if pending and (not short or sum(map(len, pending)) > _BRANCH_CHARACTERS):
-            yield _section((*path, _range(first, number - 1)), "\n".join(pending))
-            pending = []
-        if not short:
-            yield from _branches(item, (*path, _range(number, number)))
+        text = "\n".join(_lines([item]))
+        if len(text) <= _BRANCH_CHARACTERS:
+            pending.append(text)
             continue
-        first = first if pending else number
-        pending += lines
-    if pending:
-        yield _section((*path, _range(first, len(value))), "\n".join(pending))
+        yield from together(number - 1)
+        yield from _branches(item, (*path, _range(number, number)))
+    yield from together(len(value))
 
 
 def _range(first: int, last: int) -> str:
-    return f"item {first}" if first == last else f"items {first}–{last}"
+    return _Numbers(f"item {first}" if first == last else f"items {first}–{last}")
 
 
 def _lines(value: Any, indent: str = "") -> Iterator[str]:
@@ -112,21 +132,22 @@ def _elements(element: Any, path: tuple[str, ...]) -> Iterator[Section]:
             yield _section(path, text)
         return
     pending: list[str] = []
+
+    def together() -> Iterator[Section]:
+        for first, last in _groups(pending):
+            yield _section(path, "\n".join(pending[first:last]))
+        pending.clear()
+
     for child in element:
-        lines = list(_element_lines(child))
+        child_text = "\n".join(_element_lines(child))
         # Neighbours that are short and have no title, such as paragraphs and rows, are read together.
-        short = _is_leaf(child) or (
-            sum(map(len, lines)) <= _BRANCH_CHARACTERS and not any(map(_title_of, child.iter()))
-        )
-        if pending and (not short or sum(map(len, pending)) > _BRANCH_CHARACTERS):
-            yield _section(path, "\n".join(pending))
-            pending = []
-        if short:
-            pending += lines
+        if _is_leaf(child) or (len(child_text) <= _BRANCH_CHARACTERS and not any(map(_title_of, child.iter()))):
+            if child_text:
+                pending.append(child_text)
         else:
+            yield from together()
             yield from _elements(child, path)
-    if pending:
-        yield _section(path, "\n".join(pending))
+    yield from together()
 
 
 def _element_lines(element: Any) -> Iterator[str]:

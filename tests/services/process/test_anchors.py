@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import textwrap
 from collections.abc import Callable, Iterator
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 
 from services.process.anchors import REACH_BYTES, anchors
 from services.process.chunking import chunk
-from services.process.extract.sections import Numbering, Section, sheet_sections
+from services.process.extract.sections import Numbering, Section, sheet_sections, table_text
+from services.process.extract.trees import tree_sections
+from shared.model import media
 from shared.model.document import Segment
 from shared.model.locator import Locator, LocatorKind
 
@@ -22,6 +25,7 @@ WORDS = (  # noqa: SIM905 - as prose
     "going"
 ).split()
 CHUNKS = 300
+AT_A1 = {"column": 1, "row": 1}
 
 
 def tokens(text: str) -> int:
@@ -115,6 +119,60 @@ def test_a_row_that_is_added_to_a_table_of_thousands_makes_three_new_chunks_at_m
         longer = [*rows[:place], ["new", "row", "x"], *rows[place:]]
         after = cut(list(sheet_sections("Parts", longer, column=1, row=1)))
         assert len([text for text in after if text not in known]) <= 3, place
+
+
+def test_cells_of_many_sentences_stay_under_their_header_and_move_no_cut() -> None:
+    """A row is cut only where it alone is too long, and a row that is added changes three chunks at most."""
+    source = random.Random(3)
+    rows = [["no", "note"], *([str(number), paragraph(source)[:700]] for number in range(450))]
+    known = set(cut(list(sheet_sections("Notes", rows, column=1, row=1))))
+    whole = [text for text in known if text.lstrip("| ")[:1].isdigit()]
+    assert not whole  # a chunk that begins with a row begins with the header
+    for place in (1, 2, 150, 449):
+        after = cut(list(sheet_sections("Notes", [*rows[:place], ["x", paragraph(source)], *rows[place:]], **AT_A1)))
+        assert len([text for text in after if text not in known]) <= 3, place
+
+
+def test_a_long_table_has_its_header_on_every_chunk() -> None:
+    """Also where a text is so long that it comes in several segments; the offsets are those of the rows."""
+    table = table_text([["part", "place"], *([f"part-{n}", "on the shelf " * 6] for n in range(900))])
+    text = f"Parts\n\n{table}\n\nEnd of the list."
+    numbering = Numbering(start=0)
+    segments = list(numbering.segments_of(Section(text, Locator(kind=LocatorKind.TEXT, start_char=0))))
+    assert len(segments) > 2
+    chunks = [made for segment in segments for made in chunk([segment], max_tokens=256, count_tokens=tokens)]
+    rows_seen = 0
+    for made in chunks:
+        first, last = made.locator.start_char, made.locator.end_char
+        assert last is not None
+        if "| part-" in made.text:
+            assert "| part | place |" in made.text
+            rows_seen += made.text.count("| part-")
+        assert text[:last].endswith(made.text[-20:]), (first, last)
+    assert rows_seen == 900
+    longer = text.replace("| part-400 |", "| part-new | x |\n| part-400 |")
+    after = cut([Section(longer, Locator(kind=LocatorKind.TEXT, start_char=0))])
+    assert len([made for made in after if made not in {one.text for one in chunks}]) <= 3
+
+
+@pytest.mark.parametrize("kind", ["items", "elements", "rows"])
+def test_an_item_that_is_added_to_a_tree_makes_three_new_chunks_at_most(kind: str) -> None:
+    """JSON lists and XML neighbours are grouped where their words say so, not by counting from the first one."""
+    source = random.Random(6)
+    items = [paragraph(source) for _ in range(450)]
+
+    def sections(units: list[str]) -> list[Section]:
+        if kind == "items":
+            return tree_sections(json.dumps({"log": [{"at": {"n": 1}, "t": unit} for unit in units]}), media.JSON) or []
+        form = "<r><v>{}</v><w>1</w></r>" if kind == "rows" else "<p>{}</p>"
+        return tree_sections(f"<log>{''.join(map(form.format, units))}</log>", media.XML) or []
+
+    before = cut(sections(items))
+    assert len(before) > 200
+    for place in (0, 1, 150, 449):
+        for edit in ([paragraph(source), items[place]], [paragraph(source)], []):
+            after = cut(sections([*items[:place], *edit, *items[place + 1 :]]))
+            assert len([text for text in after if text not in set(before)]) <= 3, (place, edit)
 
 
 def test_an_edit_on_a_page_or_under_a_heading_stays_there() -> None:
