@@ -15,8 +15,8 @@ from shared.postgres import queries, spaces
 if TYPE_CHECKING:
     from shared.postgres.pool import Database
 
-VECTOR_WEIGHT = 0.8
-"""Share of the vector score; the rest is full text. Equal weights were measured to hurt English retrieval."""
+VECTOR_WEIGHT = 0.7
+"""Share of the vector score; the rest is full text. Measured: `benchmarks/results/retrieval.md`."""
 
 CANDIDATES = 50
 """How many passages each side brings to the fusion."""

@@ -50,6 +50,13 @@ async def test_words_find_what_vectors_do_not(road: Road) -> None:
     assert [hit.ref.name for hit in hits if hit.text_score > 0] == ["rare.txt"]
 
 
+async def test_many_words_in_common_count_more_than_one_word_repeated(road: Road) -> None:
+    """Of two passages of the same length, the one with more of the question's words has the higher score by words."""
+    await index(road, many="valve pressure gauge stone", repeated="valve valve valve valve")
+    scores = {hit.ref.name: hit.text_score for hit in await search(road, "valve pressure gauge")}
+    assert scores["many.txt"] > scores["repeated.txt"]
+
+
 async def test_deleted_superseded_and_foreign_texts_are_not_found(road: Road) -> None:
     """Search sees the live version of the caller's own files and nothing else."""
     await index(road, gone="alpha gone", changed="alpha old", kept="alpha kept")

@@ -2,9 +2,10 @@
 -- written into the text because a partition and an index expression cannot be parameters.
 
 -- name: search
--- Candidates by vector and by words; both scores for all of them; fused as weighted z-scores.
+-- Candidates by vector and by words; both scores for all of them; fused as weighted z-scores (docs/adr/0024).
 with question as (
-  -- Any word may match (a question holds words that its answer does not); ranking does the rest.
+  -- Any word may match (a question holds words that its answer does not); `ts_rank` prefers passages with many of them.
+  -- Cover density (`ts_rank_cd`) would not: where any word is enough, a word that is repeated counts like many words.
   select :vector::halfvec({dimensions}) as vector,
          replace(plainto_tsquery('english', :text)::text, '&', '|')::tsquery as words
 ), near as materialized (
@@ -24,12 +25,12 @@ with question as (
   where c.organization_id = :organization_id and c.fts @@ question.words
     and (:name_prefix::text is null or starts_with(d.name, :name_prefix))
     and (cardinality(:media_types::text[]) = 0 or d.media_type = any (:media_types::text[]))
-  order by ts_rank_cd(c.fts, question.words, 1) desc
+  order by ts_rank(c.fts, question.words) desc
   limit :candidates
 ), scored as (
   select c.*, d.bucket, d.name, d.indexed_generation, d.media_type,
          1 - (e.embedding::halfvec({dimensions}) <=> question.vector) as vector_score,
-         ts_rank_cd(c.fts, question.words, 1)::double precision as text_score
+         ts_rank(c.fts, question.words)::double precision as text_score
   from (select * from near union select * from worded) pool
   cross join question
   join chunks c on c.job_id = pool.job_id and c.ordinal = pool.ordinal
