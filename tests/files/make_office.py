@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import story
-from tools import HERE, libreoffice, node, pandoc, run
+from tools import HERE, java, libreoffice, node, pandoc, run
 
 
 def make_docx(folder: Path, work: Path) -> None:
@@ -167,6 +167,12 @@ def make_ppt(folder: Path, work: Path) -> None:
     """The old binary format of slides."""
     make_odp_file(work / "odfpy.odp")
     libreoffice(work / "odfpy.odp", "ppt:MS PowerPoint 97", folder / "libreoffice.ppt")
+    make_pptx(_scratch(work), work)
+    libreoffice(_scratch(work) / "python-pptx.pptx", "ppt:MS PowerPoint 97", folder / "libreoffice-from-pptx.ppt")
+    (work / "slides.tsv").write_text(
+        "".join("\t".join([title, *lines]) + "\n" for title, lines, _ in story.SLIDES), encoding="utf-8"
+    )
+    java("ppt", work / "slides.tsv", folder / "poi.ppt")
 
 
 def _scratch(work: Path) -> Path:
@@ -273,6 +279,8 @@ def make_xls(folder: Path, work: Path) -> None:
     make_ods_file(work / "odfpy.ods")
     libreoffice(work / "odfpy.ods", "xls:MS Excel 97", folder / "libreoffice.xls")
     run("perl", HERE / "make.pl", "xls", work / "story.json", folder / "writeexcel.xls")
+    (work / "fuel.tsv").write_text("".join("\t".join(row) + "\n" for row in story.FUEL), encoding="utf-8")
+    java("xls", work / "fuel.tsv", folder / "poi.xls")
 
 
 MAKERS = {

@@ -33,3 +33,9 @@ def pandoc(source: Path, target: Path, *options: str) -> None:
 def node(part: str, work: Path, target: Path) -> None:
     """Run one part of `make.cjs`."""
     run("node", HERE / "make.cjs", part, work / "story.json", target)
+
+
+def java(part: str, source: Path, target: Path) -> None:
+    """Run one part of `Make.java`."""
+    jars = ":".join(f"/usr/share/java/{name}.jar" for name in ("poi", "poi-scratchpad", "commons-collections4"))
+    run("java", "-Djava.awt.headless=true", "-cp", jars, HERE / "Make.java", part, source, target)

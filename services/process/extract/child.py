@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from services.process.extract import library, odf, office, pages, texts, trees
+from services.process.extract import library, office, pages, texts, trees
 from services.process.extract.protocol import LENGTH_BYTES, Request, frame, segment_message
 from services.process.extract.sections import Numbering
 from shared.errors import UnprocessableContent
@@ -100,7 +100,7 @@ async def _read_sections(request: Request, numbering: Numbering) -> AsyncIterato
         if media_type == media.HTML:
             data = (await texts.decode_page(data)).encode()
         document = await library.read_document(data, media_type)
-        if media_type == media.ODP and (found := odf.slides(data)):
+        if found := office.own_slides(document, data, media_type):
             sections = iter(found)
         elif media_type in media.SLIDES:
             sections = office.slide_sections(document)

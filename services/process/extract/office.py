@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from services.process.extract import odf
+from services.process.extract import odf, ppt, xls
 from services.process.extract.sections import Section, sheet_sections, table_text, without_heading_marks
 from shared.model import media
 from shared.model.locator import Locator, LocatorKind
@@ -34,10 +34,17 @@ def slide_sections(document: Any) -> Iterator[Section]:
         yield Section(text, Locator(kind=LocatorKind.SLIDE, slide=int(page.page_number)))
 
 
+def own_slides(document: Any, data: bytes, media_type: str) -> list[Section]:
+    """Return the slides of formats whose slides the library does not tell; nothing when too much of its text lacks."""
+    found = {media.ODP: odf.slides, media.PPT: ppt.slides}.get(media_type, lambda _: [])(data)
+    known = sum(_letters(section.text) for section in found)
+    return found if known * 10 >= _letters(str(document.content)) * 7 else []
+
+
 def workbook_sections(document: Any, data: bytes, media_type: str) -> Iterator[Section]:
     """Yield the tables of each sheet with their cell ranges, where these can be known."""
     names = {int(page.page_number): str(page.sheet_name or page.page_number) for page in document.pages or ()}
-    corners = _corners(data) if media_type == media.XLSX else odf.corners(data) if media_type == media.ODS else {}
+    corners = _CORNERS[media_type](data)
     for table in document.tables:
         rows = [[str(cell) for cell in row] for row in table.cells]
         sheet = names.get(int(table.page_number), str(table.page_number))
@@ -155,3 +162,6 @@ def _number_of(letters: bytes) -> int:
     for letter in letters:
         number = number * 26 + letter - ord("A") + 1
     return number
+
+
+_CORNERS = {media.XLSX: _corners, media.ODS: odf.corners, media.XLS: xls.corners}

@@ -1,63 +1,43 @@
-"""Images that a model reads, through the real SDK against a local server; what else there is goes the usual way."""
+"""Which pages become pictures: whole images as they are, all else by the other extractor."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
-from services.process.extract.reading import ReadingExtractor
-from shared.clock import SystemClock
+from services.process.extract.reading import PicturesFirst
 from shared.embedding.gemini import GeminiAccess
-from shared.embedding.metered_reader import MeteredReader
-from shared.embedding.vision import GeminiReader
-from shared.errors import UnprocessableContent
-from shared.model.document import Segment
+from shared.embedding.vision import MAX_IMAGE_BYTES, GeminiReader
+from shared.model.document import Picture, Segment
 from shared.model.locator import Locator, LocatorKind
-from shared.model.price import Prices
-from shared.telemetry.metrics import Metrics
 from tests.fakes import LineExtractor
-from tests.plugins.model_server import Call, ModelServer
-
-# The SDK's own class, which we cannot change.
-pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
-
-MODEL = "gemini-2.5-flash"
-PRICES = Prices({MODEL: 0.3, f"{MODEL}:output": 2.5})
 
 
-class Answers:
-    """What the model says of the next images: transcription, description, and why it stopped."""
+class Lines(LineExtractor):
+    """Reads lines, and remembers whether it was to hand out pictures."""
 
-    def __init__(self, *said: tuple[str, str, str]) -> None:
-        self.said = list(said)
+    asked_for_pictures = False
 
-    async def __call__(self, _server: ModelServer, _call: Call) -> web.StreamResponse:
-        """Answer one call."""
-        text, description, reason = self.said.pop(0)
-        parts = [{"text": json.dumps({"transcription": text, "description": description})}]
-        usage = {"promptTokenCount": 1000, "candidatesTokenCount": 100}
-        candidate = {"content": {"role": "model", "parts": parts}, "finishReason": reason}
-        return web.json_response({"candidates": [candidate], "usageMetadata": usage})
+    async def extract(
+        self, path: Path, *, media_type: str, start: int = 0, pictures: bool = False
+    ) -> AsyncIterator[Segment]:
+        self.asked_for_pictures = pictures
+        async for segment in super().extract(path, media_type=media_type, start=start):
+            yield segment
 
 
 @pytest.fixture
-async def metrics() -> AsyncIterator[Metrics]:
-    """Give counters of this test alone."""
-    async with Metrics("test") as opened:
-        yield opened
+def lines() -> Lines:
+    """Give the other extractor."""
+    return Lines()
 
 
 @pytest.fixture
-async def extractor(model: ModelServer, metrics: Metrics) -> AsyncIterator[ReadingExtractor]:
-    """Hand out an extractor that asks the server about images, and counts it."""
-    async with GeminiReader(GeminiAccess(api_key="k", base_url=model.url), model=MODEL) as reader:
-        metered = MeteredReader(reader, metrics=metrics, clock=SystemClock(), prices=PRICES)
-        yield ReadingExtractor(LineExtractor(), metered)
+def extractor(lines: Lines) -> PicturesFirst:
+    """Give an extractor for a model that nobody asks."""
+    return PicturesFirst(lines, GeminiReader(GeminiAccess(api_key="k"), model="gemini-2.5-flash"))
 
 
 @pytest.fixture
@@ -68,64 +48,46 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def counted(metrics: Metrics, name: str) -> float:
-    """Return the sum of a counter over all its labels."""
-    lines = re.findall(rf"^headrace_model_{name}_total\S* ([\d.]+)", metrics.text(), re.MULTILINE)
-    return sum(map(float, lines))
-
-
-async def read(extractor: ReadingExtractor, path: Path, media_type: str, start: int = 0) -> list[Segment]:
+async def read(extractor: PicturesFirst, path: Path, media_type: str, start: int = 0) -> list[Segment]:
     """Return all segments of a file."""
     return [segment async for segment in extractor.extract(path, media_type=media_type, start=start)]
 
 
-async def test_an_image_is_one_page_of_what_the_model_saw(
-    model: ModelServer, extractor: ReadingExtractor, metrics: Metrics, path: Path
+@pytest.mark.parametrize("media_type", ["image/png", "image/jpeg", "image/webp"])
+async def test_an_image_that_the_model_takes_goes_there_as_it_is(
+    extractor: PicturesFirst, path: Path, media_type: str
 ) -> None:
-    """Transcription and description are one segment on page 1, and tokens, calls and cost are counted."""
-    model.answer = Answers(("Gate 3", "A red sign.", "STOP"))
-    (segment,) = await read(extractor, path, "image/png")
-    assert segment == Segment(index=0, text="Gate 3\n\nA red sign.", locator=Locator(kind=LocatorKind.PAGE, page=1))
-    assert (counted(metrics, "calls"), counted(metrics, "tokens")) == (1, 1100)
-    assert counted(metrics, "cost") == round(1000 * 0.3) + round(100 * 2.5)
+    """One segment on page 1 with the file's own bytes; nothing of them is decoded."""
+    assert await read(extractor, path, media_type) == [
+        Segment(
+            index=0,
+            text="",
+            locator=Locator(kind=LocatorKind.PAGE, page=1),
+            by_ocr=True,
+            picture=Picture(path.read_bytes(), media_type),
+        )
+    ]
 
 
-async def test_an_image_that_is_stored_already_is_not_paid_again(
-    model: ModelServer, extractor: ReadingExtractor, path: Path
-) -> None:
-    """A successor that goes on behind the one segment asks nobody."""
+async def test_an_image_that_is_stored_already_is_not_shown_again(extractor: PicturesFirst, path: Path) -> None:
+    """A successor that goes on behind the one segment gets none."""
     assert await read(extractor, path, "image/png", start=1) == []
-    assert model.calls == []
 
 
-@pytest.mark.parametrize(
-    ("said", "code"),
-    [
-        (("", "", "STOP"), "NO_TEXT"),
-        (("", "", "SAFETY"), "CONTENT_BLOCKED"),
-        (("x", "", "MAX_TOKENS"), "ANSWER_TOO_LONG"),
-    ],
-)
-async def test_what_cannot_be_read_ends_with_a_code_and_is_counted(
-    model: ModelServer, extractor: ReadingExtractor, metrics: Metrics, path: Path, said: tuple[str, str, str], code: str
-) -> None:
-    """An image of nothing, a refused one and an endless one fail once; what they cost is counted all the same."""
-    model.answer = Answers(said)
-    with pytest.raises(UnprocessableContent) as caught:
-        await read(extractor, path, "image/jpeg")
-    assert caught.value.code == code
-    assert (counted(metrics, "calls"), counted(metrics, "tokens")) == (1, 1100)
-
-
-@pytest.mark.parametrize("media_type", ["text/plain", "image/tiff", "application/pdf"])
+@pytest.mark.parametrize("media_type", ["text/plain", "image/tiff", "image/gif", "image/bmp", "application/pdf"])
 async def test_all_else_is_left_to_the_other_extractor(
-    model: ModelServer, extractor: ReadingExtractor, path: Path, media_type: str
+    extractor: PicturesFirst, lines: Lines, path: Path, media_type: str
 ) -> None:
-    """Text, scanned pages and images of kinds that the model does not take cost no call."""
+    """It makes pictures of what has no text, and of images of other kinds."""
     assert [segment.text for segment in await read(extractor, path, media_type)] == ["one", "two", "three"]
-    assert model.calls == []
+    assert lines.asked_for_pictures
 
 
-async def test_without_a_model_images_go_the_usual_way(path: Path) -> None:
-    """Nothing changes for those who have no key."""
-    assert len(await read(ReadingExtractor(LineExtractor(), None), path, "image/png")) == 3
+async def test_an_image_too_large_for_a_request_is_made_smaller_by_the_other_extractor(
+    extractor: PicturesFirst, lines: Lines, path: Path
+) -> None:
+    """The model never gets more than a request has room for."""
+    with path.open("r+b") as file:
+        file.truncate(MAX_IMAGE_BYTES + 1)
+    await read(extractor, path, "image/png")
+    assert lines.asked_for_pictures
