@@ -12,14 +12,16 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
     Place.FILE: (
         final(
             "ANSWER_TOO_LONG",
-            "An image holds more text than one answer of the model takes, or the model repeats itself.",
-            "The file is split; or `READ_IMAGES=ocr`, then retry.",
+            "A page holds more text than one answer of the model takes, or the model repeats itself; and OCR reads no "
+            "text in the file either.",
+            "The page is split.",
             "Reading of images by a model.",
         ),
         final(
             "CONTENT_BLOCKED",
-            "The model refuses to read an image: its safety rules, or a copy of something protected.",
-            "Nothing, if the verdict is right; else `READ_IMAGES=ocr`, then retry.",
+            "The model refuses to read the file's pages (its safety rules, or a copy of something protected), and OCR "
+            "reads no text in it either.",
+            "Nothing: all that reads has been asked.",
             "Reading of images by a model.",
         ),
         final(

@@ -19,6 +19,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, Validation
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import ConfigurationError
+from shared.model.media import MAX_FILE_BYTES
 from shared.model.quota import Quota
 
 S = TypeVar("S", bound="DatabaseSettings")
@@ -167,6 +168,15 @@ class ModelSettings(CommonSettings):
     gemini_embedding_model: str = Field("gemini-embedding-001", description="The embedding model's name")
     gemini_embedding_dimensions: int = Field(768, ge=64, le=3072, description="Length of its vectors")
     gemini_embedding_batch_size: int = Field(100, ge=1, le=100, description="Texts of one request at most")
+    read_images: Literal["ocr", "gemini"] = Field(
+        "ocr",
+        description="`gemini`: images, and scanned pages of PDF files, go to a model that transcribes and describes"
+        " them; `ocr`: they are read here. The same for all services",
+    )
+    gemini_vision_model: str = Field("gemini-2.5-flash", description="The model that reads images")
+    max_object_bytes: int = Field(
+        MAX_FILE_BYTES, ge=1, description="Larger files are refused before download; the same for all services"
+    )
     model_quotas: Json[dict[str, Quota]] = Field(
         {},
         description="What all processes together may use of a model, as JSON: model to `requests_per_minute` (each text"
@@ -187,6 +197,19 @@ class ModelSettings(CommonSettings):
         " within a day of UTC, in the currency of the prices; no bound when empty",
     )
     gemini_base_url: str | None = Field(None, description="URL of a stand-in for the Gemini API; for tests")
+
+    @property
+    def vision_model(self) -> str | None:
+        """The model that reads images, if one does."""
+        return self.gemini_vision_model if self.read_images == "gemini" else None
+
+    def contradictions(self) -> Iterator[str]:  # noqa: D102
+        yield from super().contradictions()
+        if (model := self.vision_model) and self.model_prices and not self.model_price_per_million_tokens:
+            # Costs that nobody has named would go past every budget.
+            for name in (model, f"{model}:output"):
+                if name not in self.model_prices:
+                    yield f"MODEL_PRICES has no price for {name}, which READ_IMAGES=gemini needs"
 
 
 class OwnerSettings(CommonSettings):

@@ -20,7 +20,6 @@ from services.api.routes.tasks import TaskEndpoints
 from services.api.settings import ApiSettings, refuse_unverified_exposure
 from services.api.web import application
 from shared.clock import Clock, SystemClock
-from shared.model.media import MAX_FILE_BYTES
 from shared.ports.models import Embedder
 from shared.ports.stores import ChunkIndex, JobDirectory
 from shared.postgres.spaces import PostgresSpaceStore
@@ -64,7 +63,7 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
         bucket=settings.bucket,
         model=embedding_model(settings),
         prices=wiring.prices(settings),
-        max_object_bytes=MAX_FILE_BYTES,
+        max_object_bytes=settings.max_object_bytes,
     )
     closing = asyncio.Event()
 

@@ -61,7 +61,7 @@ class MeteredReader:
             self._metrics.add(MODEL_RETRIES, calls - 1, model=model)
         if not spent_in + spent_out:
             return
-        cost_micros = self._prices.micros(model, spent_in) + self._prices.micros(f"{model}:output", spent_out)
+        cost_micros = self._prices.reading_micros(model, spent_in, spent_out)
         self._metrics.add(MODEL_TOKENS, spent_in + spent_out, model=model, kind="spent")
         self._metrics.add(MODEL_COST, cost_micros, model=model, kind="spent")
         _log.info(

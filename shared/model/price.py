@@ -19,8 +19,18 @@ class Prices:
         """Return what so many tokens cost, in millionths: a price for a million is the price of one, in millionths."""
         return round(tokens * self.per_million_tokens.get(model, self.otherwise))
 
+    def reading_micros(self, model: str, input_tokens: float, output_tokens: float) -> int:
+        """Return what it costs that a model reads a page; what it writes has a price of its own, `<model>:output`."""
+        return self.micros(model, input_tokens) + self.micros(f"{model}:output", output_tokens)
+
 
 FREE = Prices()
+
+PAGE_INPUT_TOKENS = 2_500
+PAGE_OUTPUT_TOKENS = 1_500
+"""What a page is expected to take, before anybody has asked: an A4 page in tiles and the prompt; a dense page's text
+and some thoughts. Each answer says what it really was.
+"""
 
 
 def shown(micros: int) -> str:

@@ -206,11 +206,9 @@ def _embedder(settings: ModelSettings, turns: Turns) -> AbstractAsyncContextMana
 
 
 @asynccontextmanager
-async def image_reader(
-    settings: ModelSettings, metrics: Metrics, turns: Turns, *, model: str | None
-) -> AsyncIterator[ImageReader | None]:
-    """Open the model that reads images; its calls are counted on `metrics`, and keep the pace that `turns` know."""
-    if model is None:
+async def image_reader(settings: ModelSettings, metrics: Metrics, turns: Turns) -> AsyncIterator[ImageReader | None]:
+    """Open the model that reads images, if one is to; its calls are counted, and keep the pace that `turns` know."""
+    if (model := settings.vision_model) is None:
         yield None
         return
     from shared.embedding.gemini import GeminiAccess  # noqa: PLC0415 - a heavy vendor, only where it is used

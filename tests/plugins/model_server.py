@@ -1,15 +1,17 @@
-"""A stand-in for the Gemini embedding API that counts its calls and can misbehave; asked through the real SDK.
+"""A stand-in for the Gemini API that counts its calls and can misbehave; asked through the real SDK.
 
     async with model_server() as model:
         settings = model.environment()        # EMBEDDER, GEMINI_BASE_URL and a key, for a service
         model.answer = api_key_invalid        # or one of the others, or a function of the call's number
 
-Limits are windows of a second: what comes beyond the allowance is answered 429 with the time until the next window.
+Asked to read an image, it says what `read` makes of it. Limits are windows of a second: what comes beyond the
+allowance is answered 429 with the time until the next window.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import math
@@ -17,6 +19,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -27,16 +30,18 @@ TEXTS_PER_CALL = 32
 """Few, so that files of a test need several calls."""
 
 DIMENSIONS = 64
+IMAGE_TOKENS, READING_TOKENS = 1_000, 100
 _KNOWN = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 429: "RESOURCE_EXHAUSTED"}
 
 
 @dataclass
 class Call:
-    """One request: when it came, which texts it brought, and the status it was answered with (0: none)."""
+    """One request: when it came, which texts or which image it brought, and how it was answered (0: not)."""
 
     at: float
     texts: list[str]
     status: int = 0
+    image: bytes | None = None
 
 
 Answer = Callable[["ModelServer", Call], Awaitable[web.StreamResponse]]
@@ -55,6 +60,10 @@ class ModelServer:
     released: asyncio.Event = field(default_factory=asyncio.Event)
     """Ends calls that hang."""
     clock: SystemClock = field(default_factory=SystemClock)
+    read: Callable[[bytes], str] = lambda _image: "What is written in an image."
+    """What is written in an image."""
+    images: list[str] = field(default_factory=list)
+    """What was said of images, each time."""
 
     def __post_init__(self) -> None:
         self.answer: Answer = good
@@ -101,7 +110,11 @@ class ModelServer:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one request."""
         body = await request.json()
-        call = Call(self.clock.monotonic(), [item["content"]["parts"][0]["text"] for item in body.get("requests", ())])
+        call = Call(
+            self.clock.monotonic(),
+            [item["content"]["parts"][0]["text"] for item in body.get("requests", ())],
+            image=_image(body),
+        )
         self.calls.append(call)
         wait_seconds = self._beyond_allowance(call.at)
         answer = await (rate_limited(wait_seconds) if wait_seconds else self.answer)(self, call)
@@ -120,9 +133,29 @@ class ModelServer:
 
 
 async def good(server: ModelServer, call: Call) -> web.StreamResponse:
-    """Answer with vectors that follow from the texts."""
+    """Answer with vectors that follow from the texts, or with what is written in the image."""
+    if call.image is not None:
+        text = server.read(call.image)
+        server.images.append(text)
+        return reading(json.dumps({"transcription": text, "description": ""}))
     server.paid.update(call.texts)
     return web.json_response({"embeddings": [{"values": vector_of(text)} for text in call.texts]})
+
+
+def reading(text: str, reason: str = "STOP") -> web.Response:
+    """Return an answer about an image: what the model says, and why it stopped."""
+    candidate = {"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": reason}
+    usage = {"promptTokenCount": IMAGE_TOKENS, "candidatesTokenCount": READING_TOKENS}
+    return web.json_response({"candidates": [candidate], "usageMetadata": usage})
+
+
+def _image(body: dict[str, Any]) -> bytes | None:
+    for content in body.get("contents", ()):
+        for part in content["parts"]:
+            if "inlineData" in part:
+                # Of the two alphabets of base64, the SDK writes the one for addresses.
+                return base64.urlsafe_b64decode(part["inlineData"]["data"])
+    return None
 
 
 async def server_error(_server: ModelServer, _call: Call) -> web.StreamResponse:
