@@ -39,18 +39,33 @@ async def run(console: Console, api_address: str, prefix: str, *, as_json: bool)
     if not kinds:
         console.print("No such objects.", style="minor")
         return
-    columns = ("objects", "size", "indexed", "too large", "tokens", "cost")
+    _show(console, kinds, total, measured)
+
+
+def _show(console: Console, kinds: dict[str, Counter[str]], total: Counter[str], measured: set[str]) -> None:
+    reads = bool(total["pages_most"])
+    columns = ("objects", "size", "indexed", "too large", "tokens", "cost", *(("pages", "reading") if reads else ()))
     table = look.table("kind", *columns, "by", right=columns)
     for kind, found in sorted(kinds.items(), key=lambda entry: -entry[1]["tokens"]):
-        table.add_row(kind or "other", *_cells(found), "this index" if kind in measured else "general ratio")
+        by = "this index" if kind in measured else "general ratio"
+        table.add_row(kind or "other", *_cells(found), *(_reading(found) if reads else ()), by)
     if len(kinds) > 1:
-        table.add_row("together", *_cells(total), "", style="heading")
+        table.add_row("together", *_cells(total), *(_reading(total) if reads else ()), "", style="heading")
     console.print(table)
-    console.print(
-        "An estimate from sizes: no file was opened. Text that files share is embedded once and costs less; models "
-        "that read pictures are not counted.",
-        style="minor",
-    )
+    said = "An estimate from sizes: no file was opened. Text that files share is embedded once and costs less."
+    if total["too_large"]:
+        said += " What is too large is refused, and costs nothing."
+    if reads:
+        said += " Pages are those that a model reads, at the price under reading, besides the cost."
+    if total["pages_most"] > total["pages_least"]:
+        said += " How many pages of a PDF file are scans is not known before it is opened: from none to all."
+    console.print(said, style="minor")
+
+
+def _reading(found: Counter[str]) -> tuple[str, str]:
+    least, most = found["pages_least"], found["pages_most"]
+    cost = [shown(found["reading_micros_least"]), shown(found["reading_micros_most"])]
+    return (f"{most:,}", cost[1]) if least == most else (f"{least:,}–{most:,}", "–".join(cost))
 
 
 def _cells(found: Counter[str]) -> list[str]:

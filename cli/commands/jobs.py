@@ -211,6 +211,16 @@ def _took(job: JobView, now: datetime) -> float | None:
     return ((job.completed_at or now) - job.started_at).total_seconds()
 
 
+def _pages(job: JobDetail) -> list[tuple[str, Text | str]]:
+    """Return what a model read, and which pages it refused, if one was asked."""
+    if not job.pages_read:
+        return []
+    refused: Mapping[str, Sequence[int]] = (job.result or {}).get("refused_pages", {})
+    said = [f"{look.count(job.pages_read, 'page')} read by a model for {shown(job.page_cost_micros)}"]
+    said += [f"{code}: page {', '.join(map(str, pages))} by OCR instead" for code, pages in refused.items()]
+    return [("pages", "; ".join(said))]
+
+
 def _facts(job: JobDetail, now: datetime) -> Table:
     rows: list[tuple[str, Text | str]] = [
         ("job", Text(str(job.id))),
@@ -235,6 +245,7 @@ def _facts(job: JobDetail, now: datetime) -> Table:
             f"{look.count(job.model_calls, 'call')}, {job.tokens_used:,} tokens used, {job.tokens_saved:,} saved",
         ),
         ("cost", f"{shown(job.cost_micros)} spent, {shown(job.cost_saved_micros)} saved"),
+        *_pages(job),
         ("created", look.ago(job.created_at, now)),
     ]  # fmt: skip
     if job.trace_id:

@@ -64,6 +64,7 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
         model=embedding_model(settings),
         prices=wiring.prices(settings),
         max_object_bytes=settings.max_object_bytes,
+        vision_model=settings.vision_model,
     )
     closing = asyncio.Event()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field
 
 from services.api.schemas import Answer, Prefix, Request, Text
-from shared.model.estimate import Estimate
+from shared.model.estimate import Estimate, KindEstimate
 from shared.model.price import MICROS
 from shared.ports.budgets import Budget
 
@@ -70,6 +70,16 @@ class KindView(Answer):
     tokens: int
     cost_micros: int
     measured: bool = Field(description="By files of this kind in this index, rather than by a general ratio")
+    pages_least: int = Field(description="Pages that a model would read, with READ_IMAGES=gemini: images, and scans")
+    pages_most: int = Field(description="More than `pages_least` where nobody knows how many pages are scans")
+    reading_micros_least: int = Field(description="What that would cost, besides `cost_micros`")
+    reading_micros_most: int
+
+    @classmethod
+    def of(cls, entry: KindEstimate) -> Self:
+        """Return what is shown of files of one kind; pages are counted in parts, and shown whole."""
+        values = {name: getattr(entry, name) for name in cls.model_fields}
+        return cls(**values | {name: round(value) for name, value in values.items() if isinstance(value, float)})
 
 
 class EstimateView(Answer):
@@ -81,8 +91,5 @@ class EstimateView(Answer):
     @classmethod
     def of(cls, estimate: Estimate) -> Self:
         """Return an estimate as it is sent."""
-        kinds = {
-            kind: KindView(**{name: getattr(entry, name) for name in KindView.model_fields})
-            for kind, entry in estimate.kinds.items()
-        }
+        kinds = {kind: KindView.of(entry) for kind, entry in estimate.kinds.items()}
         return cls(kinds=kinds, next_cursor=estimate.after)

@@ -144,6 +144,8 @@ class JobView(Answer):
     tokens_saved: int
     cost_micros: int = Field(description="Millionths of the currency of MODEL_PRICES")
     cost_saved_micros: int
+    pages_read: int | None = Field(description="By a model; null where none was there to read any")
+    page_cost_micros: int = Field(description="Of `cost_micros`, what reading those cost")
     result: dict[str, Any] | None
     trace_id: str | None
     created_at: datetime

@@ -1,4 +1,4 @@
-"""How many tokens a file is likely to have, from its size and the end of its name: nobody has opened it yet."""
+"""How many tokens, and pages without text, a file is likely to have: by its size and the end of its name alone."""
 
 from __future__ import annotations
 
@@ -20,6 +20,34 @@ Plain text is right within a third; what holds pictures scatters tenfold; a scan
 
 UNKNOWN_TOKENS_PER_BYTE = 0.2
 
+ONE_PAGE = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"})
+"""Images that are read as one page, whatever their size."""
+
+LEAST_PAGES: Mapping[str, int] = {".pdf": 0, ".tif": 1, ".tiff": 1} | dict.fromkeys(ONE_PAGE, 1)
+"""What a model reads of a file at least: a PDF may be all text."""
+
+BYTES_OF_A_SCAN = 12_000
+"""A page of print in fax compression; scans in grey or colour have ten to a hundred times as many."""
+
+MAX_PAGES = 5_000
+"""Files with more are refused."""
+
+
+def pages_of(kind: str, size_bytes: int) -> tuple[int, int]:
+    """Return how many pages of a file a model reads at least and at most, if nobody knows more of its kind."""
+    if kind not in LEAST_PAGES or kind in ONE_PAGE:
+        return (1, 1) if kind in ONE_PAGE else (0, 0)
+    return LEAST_PAGES[kind], min(MAX_PAGES, max(1, size_bytes // BYTES_OF_A_SCAN))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PagesKnown:
+    """What our own index says of pages that a model read."""
+
+    per_byte: Mapping[str, float] = field(default_factory=dict)
+    """By kind of file, where enough of them went past a model."""
+    micros_per_page: float | None = None
+
 
 def kind_of(name: str) -> str:
     """Return the end of a name that tells kinds of files apart, such as `.pdf`; empty where there is none."""
@@ -40,6 +68,12 @@ class KindEstimate:
     cost_micros: int = 0
     measured: bool = False
     """Whether the ratio is that of files of this kind in our own index."""
+    pages_least: float = 0.0
+    pages_most: float = 0.0
+    """Pages that a model would read; one number where the kind, or our own index, says it, else a range."""
+    reading_micros_least: float = 0.0
+    reading_micros_most: float = 0.0
+    """What that would cost, besides `cost_micros`."""
 
 
 @dataclass(kw_only=True, slots=True)

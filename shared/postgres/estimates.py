@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shared.model.estimate import PagesKnown
 from shared.postgres import queries
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 NEWEST_FILES = 5_000
 ENOUGH_FILES = 5
 """Of so many files of a kind the ratio of tokens to bytes is worth more than a guess."""
+
+ENOUGH_PAGES = 20
+"""What so many pages cost, whatever file they were in, is worth more than a guess."""
 
 
 class PostgresEstimates:
@@ -41,3 +45,13 @@ class PostgresEstimates:
         async with self._db.transaction() as connection:
             found = await self._sql.tokens_per_byte.all(connection, newest=NEWEST_FILES, at_least=ENOUGH_FILES)
         return {row["kind"]: row["ratio"] for row in found}
+
+    async def pages(self) -> PagesKnown:
+        """Return how many pages models have read of files of each kind, and what a page cost where that is known."""
+        async with self._db.transaction() as connection:
+            found = await self._sql.pages_per_byte.all(connection, newest=NEWEST_FILES)
+        pages, micros = sum(row["pages"] for row in found), sum(row["micros"] for row in found)
+        return PagesKnown(
+            per_byte={row["kind"]: row["ratio"] for row in found if row["files"] >= ENOUGH_FILES},
+            micros_per_page=micros / pages if pages >= ENOUGH_PAGES and micros else None,
+        )

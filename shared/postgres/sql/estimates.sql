@@ -15,3 +15,14 @@ select kind, sum(tokens) / sum(size_bytes) as ratio from (
     and tokens_used - page_tokens + tokens_saved > 0
   order by updated_at desc limit :newest) files
 group by kind having count(*) >= :at_least
+
+-- name: pages_per_byte
+-- Of the newest files that went past a model that reads pages: how many it read, and what that cost.
+select kind, sum(pages_read) as pages, sum(page_cost_micros)::double precision as micros,
+  sum(pages_read)::double precision / sum(size_bytes) as ratio, count(*) as files
+from (
+  select coalesce(lower(substring(name from '\.[^./]{1,7}$')), '') as kind, pages_read, page_cost_micros, size_bytes
+  from document_processing_jobs
+  where status = 'completed' and job_type = 'document_processing' and size_bytes > 0 and pages_read is not null
+  order by updated_at desc limit :newest) files
+group by kind

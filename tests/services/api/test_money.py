@@ -13,7 +13,8 @@ from services.api.callers import HeaderCallers
 from services.api.routes.money import MoneyEndpoints
 from services.api.web import application
 from shared.clock import SystemClock
-from shared.model.price import Prices
+from shared.model.estimate import BYTES_OF_A_SCAN
+from shared.model.price import PAGE_INPUT_TOKENS, PAGE_OUTPUT_TOKENS, Prices
 from shared.postgres.budgets import PostgresBudgets
 from shared.postgres.estimates import PostgresEstimates
 from shared.worker.estimate import CostEstimate
@@ -25,15 +26,17 @@ ESTIMATE, BUDGETS = "/api/v1/admin/estimate", "/api/v1/admin/budgets"
 
 
 @pytest.fixture
-async def client(road: Road) -> AsyncIterator[TestClient]:
-    """Give a client of an api that serves money only; a token costs two."""
+async def client(road: Road, request: pytest.FixtureRequest) -> AsyncIterator[TestClient]:
+    """Give a client of an api that serves money only; a token costs two. A model reads pages where a test names one."""
+    vision = getattr(request, "param", None)
     estimate = CostEstimate(
         known=PostgresEstimates(road.database),
         storage=road.bucket,
         bucket=BUCKET,
         model="hash",
-        prices=Prices({"hash": 2_000_000.0}),
-        max_object_bytes=1000,
+        prices=Prices({"hash": 2_000_000.0, "vision": 10.0, "vision:output": 100.0}),
+        max_object_bytes=1 << 20 if vision else 1000,
+        vision_model=vision,
     )
     routes = MoneyEndpoints(PostgresBudgets(road.database), estimate, SystemClock()).routes()
     callers = HeaderCallers(default_organization_id="acme")
@@ -62,6 +65,7 @@ async def test_an_estimate_subtracts_what_is_indexed_and_measures_by_the_index(r
     assert kinds[".txt"] == {
         "objects": 7, "size_bytes": 1641, "indexed": 4, "too_large": 1, "new_bytes": 600, "tokens": 120,
         "cost_micros": 240_000_000, "measured": True,
+        "pages_least": 0, "pages_most": 0, "reading_micros_least": 0, "reading_micros_most": 0,
     }  # fmt: skip
     assert (kinds[".md"]["tokens"], kinds[".md"]["measured"]) == (24, False)
     assert kinds[""]["objects"] == 1
@@ -97,6 +101,59 @@ async def test_the_command_prints_a_table(
     assert json.loads(capsys.readouterr().out)["total"]["new_bytes"] == 100
     assert await headrace(client, tmp_path, "estimate", "none/") == 0
     assert "No such objects" in capsys.readouterr().out
+
+
+PAGE_MICROS = PAGE_INPUT_TOKENS * 10 + PAGE_OUTPUT_TOKENS * 100
+reads_pages = pytest.mark.parametrize("client", ["vision"], indirect=True)
+
+
+def figures(kind: dict) -> tuple[int, ...]:
+    """Return pages and their cost, from and to."""
+    names = ("pages_least", "pages_most", "reading_micros_least", "reading_micros_most")
+    return tuple(kind[name] for name in names)
+
+
+@reads_pages
+async def test_an_estimate_says_what_pages_would_cost_or_that_it_does_not_know(
+    road: Road, client: TestClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An image is one page, a TIFF at least one; of a PDF, none to all of as many pages as its size has room for."""
+    road.bucket.put("a.png", b"x" * 500)
+    road.bucket.put("b.jpg", b"x" * 500_000)
+    road.bucket.put("c.tiff", b"x" * BYTES_OF_A_SCAN * 4)
+    road.bucket.put("d.pdf", b"x" * BYTES_OF_A_SCAN * 10)
+    road.bucket.put("e.pdf", b"x" * 100)
+    road.bucket.put("f.pdf", b"x" * ((1 << 20) + 1))
+    road.bucket.put("g.txt", b"x" * 100_000)
+    kinds = (await (await client.get(ESTIMATE)).json())["kinds"]
+    assert figures(kinds[".png"]) == figures(kinds[".jpg"]) == (1, 1, PAGE_MICROS, PAGE_MICROS)
+    assert figures(kinds[".tiff"]) == (1, 4, PAGE_MICROS, 4 * PAGE_MICROS)
+    assert figures(kinds[".pdf"]) == (0, 11, 0, 11 * PAGE_MICROS)
+    assert (kinds[".pdf"]["objects"], kinds[".pdf"]["too_large"]) == (3, 1)
+    assert figures(kinds[".txt"]) == (0, 0, 0, 0)
+    capsys.readouterr()
+    assert await headrace(client, tmp_path, "estimate") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "3–17" in said
+    assert "not known before it is opened" in said
+    assert "too large is refused" in said
+
+
+@reads_pages
+async def test_an_estimate_of_pages_is_measured_where_the_index_knows_files_of_the_kind(
+    road: Road, client: TestClient
+) -> None:
+    """Five PDF files of ten bytes with four scanned pages each: two pages in five bytes, at what those have cost."""
+    for number in range(5):
+        road.bucket.put(f"old/{number}.pdf", f"{number} fivesix".encode()[:9] + b".")
+        await road.notify(f"old/{number}.pdf")
+    await road.work_off()
+    await road.fetch("update document_processing_jobs set pages_read = 4, page_tokens = 0, page_cost_micros = 28")
+    road.bucket.put("new.pdf", b"x" * 500)
+    road.bucket.put("new.tiff", b"x" * BYTES_OF_A_SCAN * 2)
+    kinds = (await (await client.get(ESTIMATE, params={"prefix": "new"})).json())["kinds"]
+    assert figures(kinds[".pdf"]) == (200, 200, 1400, 1400)
+    assert figures(kinds[".tiff"]) == (1, 2, 7, 14)
 
 
 async def test_budgets_are_set_listed_and_taken_away(
