@@ -41,7 +41,8 @@ with question as (
     replace(plainto_tsquery('english', $1)::text, '&', '|')::tsquery as any_word
 )
 select 1 - (e.embedding::halfvec(384) <=> $2::halfvec(384)) as vector, ts_rank(c.fts, any_word) as rank,
-  ts_rank(c.fts, any_word, 1) as rank_by_length, ts_rank_cd(c.fts, any_word, 1) as density, ts_rank(c.fts, every_word) as every
+  ts_rank(c.fts, any_word, 1) as rank_by_length, ts_rank_cd(c.fts, any_word, 1) as density,
+  ts_rank(c.fts, every_word) as every
 from question, chunks c join documents d on d.live_job_id = c.job_id
 join embeddings e on e.organization_id = c.organization_id and e.text_hash = c.text_hash
 order by d.name, c.ordinal
