@@ -210,7 +210,10 @@ def test_named_tests_run_alone(installed: Checkout) -> None:
         result = installed.run("test", "-k", "x", "tests", cwd=installed.root.parent)
         assert result.out == f"pytest ['-k', 'x', 'tests'] {installed.root}\n"
         slow = installed.run("test", "--slow", cwd=installed.root.parent)
-        assert slow.out == f"pytest ['-n', '2', '--dist', 'loadscope', '-m', 'slow', '-o', 'timeout=1500'] {installed.root}\n"
+        assert (
+            slow.out
+            == f"pytest ['-n', '2', '--dist', 'loadscope', '-m', 'slow', '-o', 'timeout=1500'] {installed.root}\n"
+        )
     finally:
         pytest_stand_in.unlink()
 
