@@ -153,7 +153,14 @@ def refusing() -> Answer:
 
 
 @pytest.mark.parametrize(
-    ("kind", "numbers"), [("pdf", (4, 2, 7)), ("tiff", (3, 5)), ("gif", (6,)), ("bmp", (1,)), ("png", (2,))]
+    ("kind", "numbers"),
+    [
+        ("pdf", (4, 2, 7)),
+        ("tiff", (3, 5)),
+        ("gif", (6,)),
+        pytest.param("bmp", (1,), marks=pytest.mark.slow),
+        pytest.param("png", (2,), marks=pytest.mark.slow),
+    ],
 )
 async def test_scans_are_found_by_page_and_their_cost_is_on_the_job(
     desk: Desk, kind: str, numbers: tuple[int, ...]
@@ -230,6 +237,7 @@ async def test_a_page_that_the_model_refuses_is_read_by_ocr_and_flagged(desk: De
     assert "queue in lane four" in " ".join(second[1].split())
 
 
+@pytest.mark.slow  # OCR looks for words in bars from all four sides
 async def test_a_file_of_which_nothing_is_left_fails_with_the_refusal(desk: Desk) -> None:
     """Neither the model nor OCR has a word of it: the code is the model's."""
     desk.answers_to_pages(refusing())
