@@ -261,7 +261,8 @@ class Hit(Answer):
     ordinal: int
     locator: dict[str, Any] = Field(
         description="Page, slide, sheet and cells, heading path, characters or milliseconds, by `kind`; in a PDF also"
-        " `box`: x0, y0, x1, y1 in points from the upper left corner of the page as it is shown"
+        " `box`: x0, y0, x1, y1 in points from the upper left corner of the page as it is shown; in what is attached to"
+        " a mail also `attachment`: the names that lead to it, the outermost first"
     )
     label: str = Field(description="The locator in words, such as `page 3`")
     score: float

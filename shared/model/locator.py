@@ -48,12 +48,18 @@ class Locator:
     end_char: int | None = None
     start_ms: int | None = None
     end_ms: int | None = None
+    attachment: tuple[str, ...] | None = None
+    """The names of the attachments of a mail that lead to it, the outermost first; the other fields hold within it."""
     box: Box | None = None
     """What holds the passage on its page; None when the parser does not say, as after OCR."""
 
     @property
     def label(self) -> str:
-        """A short text for people: `page 3`, `sheet Budget, A1:D20`, `Installation › Upgrade`, `0:12–0:30`."""
+        """A short text for people: `page 3`, `sheet Budget, A1:D20`, `Installation › Upgrade`, `offer.pdf › page 1`."""
+        return " › ".join([*(self.attachment or ()), self._place])
+
+    @property
+    def _place(self) -> str:
         match self.kind:
             case LocatorKind.PAGE:
                 return f"page {self.page}"
@@ -74,6 +80,8 @@ class Locator:
         values["kind"] = self.kind.value
         if self.heading_path is not None:
             values["heading_path"] = list(self.heading_path)
+        if self.attachment is not None:
+            values["attachment"] = list(self.attachment)
         if self.box is not None:
             values["box"] = list(self.box)
         return values
@@ -81,12 +89,13 @@ class Locator:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Locator:
         """Read what `to_json` wrote; unknown fields (of a newer version) are left out."""
-        apart = {"kind", "heading_path", "box"}
+        apart = {"kind", "heading_path", "attachment", "box"}
         known = {key: values[key] for key in cls.__slots__ if key in values and key not in apart}
-        path = values.get("heading_path")
+        path, attachment = values.get("heading_path"), values.get("attachment")
         return cls(
             kind=LocatorKind(values["kind"]),
             heading_path=None if path is None else tuple(path),
+            attachment=None if attachment is None else tuple(attachment),
             box=_box_of(values.get("box")),
             **known,
         )

@@ -4,7 +4,8 @@ Run it by hand, in an environment of its own; the tests only read what is commit
 libreoffice-writer, -calc and -impress, pandoc, abiword, gnumeric, wkhtmltopdf, groff, ghostscript, imagemagick,
 webp, libtiff-tools, qpdf, python3-docutils, fonts-dejavu-core, libole-storage-lite-perl and
 libspreadsheet-writeexcel-perl, default-jdk-headless, libapache-poi-java; from the Python index: python-docx,
-python-pptx, openpyxl, xlsxwriter, xlwt, odfpy, odfdo, reportlab, fpdf2, ebooklib, pillow, img2pdf, aspose-email-foss; and for node (NODE_PATH names their folder):
+python-pptx, openpyxl, xlsxwriter, xlwt, odfpy, odfdo, reportlab, fpdf2, ebooklib, pillow, img2pdf,
+aspose-email-foss; and for node (NODE_PATH names their folder):
 docx, pptxgenjs, exceljs, cfb, nodemailer, epub-gen-memory, sharp.
 
     python tests/files/make.py             # everything

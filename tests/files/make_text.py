@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import story
-from tools import libreoffice, node, pandoc, run
+from tools import HERE, libreoffice, node, pandoc, run
 
 
 def _csv(**options: str) -> str:
@@ -165,13 +165,33 @@ def make_eml(folder: Path, work: Path) -> None:
     message.add_alternative(f"<html><body><p>{story.VEHICLES}</p><p>{story.BICYCLES}</p></body></html>", subtype="html")
     message.add_attachment(f"{story.JACKETS}\n".encode(), maintype="text", subtype="plain", filename="safety.txt")
     (folder / "python.eml").write_bytes(message.as_bytes())
+    (folder / "python-attachments.eml").write_bytes(_mail_with_attachments(HERE).as_bytes())
     node("eml", work, folder / "nodemailer.eml")
+
+
+def _mail_with_attachments(files: Path) -> email.message.EmailMessage:
+    """Return a mail with other programs' files, one of which is damaged, and a mail that has one as well."""
+
+    def mail(subject: str, words: str, *names: str) -> email.message.EmailMessage:
+        made = email.message.EmailMessage(policy=email.policy.SMTP)
+        made["From"], made["To"], made["Subject"] = "purser@ferry.example", "crew@ferry.example", subject
+        made.set_content(words)
+        for name in names:
+            data = (files / name).read_bytes()
+            made.add_attachment(data, maintype="application", subtype="octet-stream", filename=Path(name).name)
+        return made
+
+    outer = mail("Papers for the season", f"{story.INTRO}\n", "pdf/reportlab.pdf", "xlsx/openpyxl.xlsx")
+    broken = (files / "docx/pandoc.docx").read_bytes()[:4_000]
+    outer.add_attachment(broken, maintype="application", subtype="octet-stream", filename="Entwurf für März.docx")
+    outer.add_attachment(b"MZ\x90\0" * 20, maintype="application", subtype="octet-stream", filename="setup.exe")
+    outer.add_attachment(mail("Bicycles", "As promised.\n", "docx/node-docx.docx", "csv/excel.csv"))
+    return outer
 
 
 def make_msg(folder: Path, work: Path) -> None:
     """Three writers of compound files; the mail's properties are set here and in `make.cjs` and `make.pl`."""
     from aspose.email_foss import msg
-    from tools import HERE
 
     message = email.message.EmailMessage()
     message["From"], message["To"], message["Subject"] = (
@@ -183,6 +203,13 @@ def make_msg(folder: Path, work: Path) -> None:
     message.set_content(f"{story.VEHICLES}\n\n{story.BICYCLES}\n")
     message.add_attachment(f"{story.JACKETS}\n".encode(), maintype="text", subtype="plain", filename="safety.txt")
     msg.MapiMessage.from_email_message(message).save(str(folder / "aspose-foss.msg"))
+    inner = msg.MapiMessage.from_email_message(message)
+    outer = msg.MapiMessage.from_email_message(message)
+    outer.subject = "Papers for the season"
+    outer.add_attachment("fuel.xls", (HERE / "xls/xlwt.xls").read_bytes())
+    outer.add_attachment("pier.pdf", (HERE / "pdf/reportlab.pdf").read_bytes())
+    outer.add_embedded_message_attachment(inner, filename="Boarding rules.msg")
+    outer.save(str(folder / "aspose-foss-attachments.msg"))
     node("msg", work, folder / "node-cfb.msg")
     run("perl", HERE / "make.pl", "msg", work / "story.json", folder / "ole-storage-lite.msg")
 

@@ -10,16 +10,13 @@ import asyncio
 import codecs
 import os
 import resource
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from services.process.extract import library, office, pages, texts, trees
+from services.process.extract import library, pages
+from services.process.extract.files import Reading
 from services.process.extract.protocol import LENGTH_BYTES, Request, frame, segment_message
-from services.process.extract.sections import Numbering
 from shared.errors import UnprocessableContent
-from shared.model import media
-from shared.model.document import Segment
 
 _MAX_TEMPORARY_FILE_BYTES = 512 * 1024 * 1024
 
@@ -51,7 +48,7 @@ def serve(channel: int) -> NoReturn:
 async def _serve(request: Request, answers: BinaryIO) -> None:
     size_bytes, has_text = 0, request.start > 0
     try:
-        async for segment in _segments(request):
+        async for segment in Reading(request).segments():
             size_bytes += len(segment.text.encode())
             if size_bytes > request.max_text_bytes:
                 raise UnprocessableContent(  # noqa: TRY301
@@ -74,43 +71,6 @@ async def _serve(request: Request, answers: BinaryIO) -> None:
         answer = {"error": {"code": "INTERNAL", "message": type(error).__name__}}
     answers.write(frame(answer))
     answers.flush()
-
-
-async def _segments(request: Request) -> AsyncIterator[Segment]:
-    numbering = Numbering(start=request.start)
-    if request.media_type == media.PDF:
-        reader = pages.read_pdf(request.path, numbering, pictures=request.pictures)
-    elif request.media_type in media.IMAGES:
-        reader = pages.read_image(request.path, request.media_type, numbering, pictures=request.pictures)
-    else:
-        reader = _read_sections(request, numbering)
-    async for segment in reader:
-        yield segment
-
-
-async def _read_sections(request: Request, numbering: Numbering) -> AsyncIterator[Segment]:
-    data, media_type = request.path.read_bytes(), request.media_type
-    if media_type == media.TEXT:
-        sections = iter(await texts.text_sections(data))
-    elif media_type in media.DELIMITED:
-        sections = await texts.delimited_sections(data, media_type)
-    elif media_type in {media.JSON, media.XML} and (found := trees.tree_sections(await texts.decode(data), media_type)):
-        sections = iter(found)
-    else:
-        if media_type == media.HTML:
-            data = (await texts.decode_page(data)).encode()
-        document = await library.read_document(data, media_type)
-        if found := office.own_slides(document, data, media_type):
-            sections = iter(found)
-        elif media_type in media.SLIDES:
-            sections = office.slide_sections(document)
-        elif media_type in media.SHEETS:
-            sections = office.workbook_sections(document, data, media_type)
-        else:
-            sections = office.heading_sections(document)
-    for section in sections:
-        for segment in numbering.segments_of(section):
-            yield segment
 
 
 def _move_into(folder: Path) -> None:

@@ -46,6 +46,17 @@ class Numbering:
         self.count += 1
         return True
 
+    def skips(self, count: int) -> bool:
+        """Pass over the next `count` segments, if all of them are below `start`."""
+        if self.count + count > self._start:
+            return False
+        self.count += count
+        return True
+
+    def inner(self) -> Numbering:
+        """Return the numbering of a file that begins here and counts for itself."""
+        return Numbering(start=max(0, self._start - self.count))
+
     def page_of(
         self,
         section: Section,

@@ -13,6 +13,9 @@ LOCATORS = {
     "sheet Budget, A1:D20": Locator(kind=LocatorKind.SHEET, sheet="Budget", cells="A1:D20"),
     "Installation › Upgrade": Locator(kind=LocatorKind.HEADING, heading_path=("Installation", "Upgrade")),
     "characters 5–9": Locator(kind=LocatorKind.TEXT, start_char=5, end_char=9),
+    "Offer › prices.xlsx › sheet May, A1:B2": Locator(
+        kind=LocatorKind.SHEET, sheet="May", cells="A1:B2", attachment=("Offer", "prices.xlsx")
+    ),
     "1:05–2:00": Locator(kind=LocatorKind.TIME, start_ms=65_000, end_ms=120_999),
 }
 

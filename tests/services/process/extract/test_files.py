@@ -49,6 +49,11 @@ def cells(sheet: str, *, first: int | None = None, last: int | None = None, colu
     return {"kind": "sheet", "sheet": sheet, "first": first, "last": last, "columns": columns}
 
 
+def attached(*names: str, place: Place) -> Place:
+    """Describe a place in what is attached to a mail."""
+    return place | {"attachment": list(names)}
+
+
 TEXT: Place = {"kind": "text"}
 WHOLE = {
     LANE: under(TITLE, "Boarding", "Vehicles"),
@@ -101,9 +106,28 @@ EXPECTED: dict[str, dict[str, Place]] = {
     "epub/ebooklib.epub": CHAPTERS,
     "epub/libreoffice.epub": PLAIN,
     "eml/hand.eml": {RED_BOX: TEXT, "Subject: Grüße from Varnö": TEXT},
-    "eml/python.eml": {LANE: TEXT, "Subject: Boarding rules": TEXT},
-    "eml/nodemailer.eml": {UMLAUTS: under("Timetable"), "| 05:20 | Pier 2 |": under("Timetable")},
-    "msg/aspose-foss.msg": {LANE: TEXT, "Subject: Boarding rules": TEXT},
+    "eml/python.eml": {LANE: TEXT, "Subject: Boarding rules": TEXT, RED_BOX: attached("safety.txt", place=TEXT)},
+    "eml/python-attachments.eml": {
+        "Subject: Papers for the season": TEXT,
+        LANE: attached("reportlab.pdf", place=page(2)),
+        "| 2026-12 | Castor | 12074 |": attached("openpyxl.xlsx", place=cells("Fuel", last=39)),
+        "Entwurf für März.docx: The file is damaged": attached("Entwurf für März.docx", place=TEXT),
+        "As promised.": attached("Bicycles", place=TEXT),
+        BOW: attached("Bicycles", "node-docx.docx", place=under(TITLE, "Boarding", "Bicycles")),
+        "| 05:00 | Pier 1 |": attached("Bicycles", "excel.csv", place=ROWS["| 05:00 | Pier 1 |"]),
+    },
+    "eml/nodemailer.eml": {
+        UMLAUTS: under("Timetable"),
+        "| 05:20 | Pier 2 |": under("Timetable"),
+        BOW: attached("story.html", place=WHOLE[BOW]),
+    },
+    "msg/aspose-foss.msg": {LANE: TEXT, "Subject: Boarding rules": TEXT, RED_BOX: attached("safety.txt", place=TEXT)},
+    "msg/aspose-foss-attachments.msg": {
+        "| 2026-12 | Castor | 12074 |": attached("fuel.xls", place=cells("Fuel", last=39)),
+        BOW: attached("pier.pdf", place=page(2)),
+        "Subject: Boarding rules": attached("Boarding rules.msg", place=TEXT),
+        RED_BOX: attached("Boarding rules.msg", "safety.txt", place=TEXT),
+    },
     "msg/node-cfb.msg": {RED_BOX: TEXT, UMLAUTS: TEXT},
     "msg/ole-storage-lite.msg": {LANE: TEXT, UMLAUTS: TEXT},
     "json/python.json": {LAST: under("sailings")},
