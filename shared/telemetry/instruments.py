@@ -157,7 +157,7 @@ BUDGET_REFUSALS = Instrument(
     name="headrace.budget.refusals",
     unit="{job}",
     description="Jobs put off till the next day, since their organization's budget for models is used up",
-    alert="budget",
+    alert="budget_refusals",
 )
 DELIVERIES = Instrument(
     kind="counter",

@@ -33,7 +33,7 @@ PAGE = (ROOT / "docs" / "operations.md").read_text()
 EVENT = re.compile(r'jsonPayload\.message=(?:"([\w.]+)"|\(([^)]*)\))')
 WANTED = {
     "dead_letters", "unacked", "stuck_jobs", "failing_jobs", "failing_requests", "pool_exhausted", "budget",
-    "recover_absent", "credentials",
+    "budget_refusals", "recover_absent", "credentials",
 }  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def _said() -> dict[str, set[str]]:
 
 
 def test_every_wanted_alert_is_there() -> None:
-    """Dead letters, unacked messages, stuck jobs, errors, the pool, the budget, recover, and credentials."""
+    """Dead letters, unacked messages, stuck jobs, errors, the pool, budgets, recover, and credentials."""
     assert set(ALERTS) == WANTED
 
 
@@ -160,7 +160,7 @@ def test_codes_in_filters_exist() -> None:
     looked_for = set(re.findall(r'"([A-Z][A-Z_]{4,})"', HCL["metrics.tf"] + HCL["alerts.tf"]))
     looked_for -= {word for word in looked_for if word.startswith(("ALIGN_", "REDUCE_", "COMPARISON_"))}
     looked_for -= {"ERROR", "WARNING", "CRITICAL", "DELTA", "DISTRIBUTION", "STRING"}
-    assert looked_for == {"RATE_LIMITED", "AUTHENTICATION_FAILED", "DATABASE_LOGIN_REFUSED"}
+    assert looked_for == {"RATE_LIMITED", "BUDGET_EXHAUSTED", "AUTHENTICATION_FAILED", "DATABASE_LOGIN_REFUSED"}
     assert looked_for <= known
 
 

@@ -149,6 +149,21 @@ locals {
       }]
     }
 
+    budget_refusals = {
+      title    = "work waits for a budget"
+      severity = "WARNING"
+      anchor   = "work-waits-for-a-budget"
+      says     = "An organization has spent what it may spend on models today. Its new files wait for the next day of UTC."
+      conditions = [{
+        title     = "jobs put off for a budget"
+        filter    = "${local.process_type} AND ${local.counted["budget_refusals"]}"
+        period    = "300s"
+        aligner   = "ALIGN_DELTA"
+        reducer   = "REDUCE_SUM"
+        threshold = 0
+      }]
+    }
+
     recover_absent = {
       title    = "recover has not run"
       severity = "CRITICAL"

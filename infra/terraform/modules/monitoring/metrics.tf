@@ -25,14 +25,19 @@ locals {
       labels = {}
     }
     attempts = {
-      says   = "Attempts at jobs that ended, well or not; waiting for a rate limit is no end."
-      filter = "jsonPayload.message=\"job.completed\" OR (jsonPayload.message=\"job.attempt_failed\" AND NOT jsonPayload.error_code=\"RATE_LIMITED\")"
+      says   = "Attempts at jobs that ended, well or not; waiting for a rate limit or a budget is no end."
+      filter = "jsonPayload.message=\"job.completed\" OR (jsonPayload.message=\"job.attempt_failed\" AND NOT jsonPayload.error_code=(\"RATE_LIMITED\" OR \"BUDGET_EXHAUSTED\"))"
       labels = {}
     }
     attempts_failed = {
       says   = "Attempts at jobs that failed, by code."
-      filter = "jsonPayload.message=\"job.attempt_failed\" AND NOT jsonPayload.error_code=\"RATE_LIMITED\""
+      filter = "jsonPayload.message=\"job.attempt_failed\" AND NOT jsonPayload.error_code=(\"RATE_LIMITED\" OR \"BUDGET_EXHAUSTED\")"
       labels = { error_code = "jsonPayload.error_code" }
+    }
+    budget_refusals = {
+      says   = "Jobs put off till the next day, since their organization's budget for models is used up."
+      filter = "jsonPayload.message=\"job.attempt_failed\" AND jsonPayload.error_code=\"BUDGET_EXHAUSTED\""
+      labels = {}
     }
     pool_exhausted = {
       says   = "Waits for a database connection that ended without one."
