@@ -109,6 +109,32 @@ def test_lists_are_read_as_json_from_environment_and_overrides(said: Callable[[d
     assert load(IngestSettings, {"RETRY_DELAYS_SECONDS": "[0, 9, 9, 9]"}).retry_delays_seconds == (0, 9, 9, 9)
 
 
+@pytest.mark.parametrize("kind", [ApiSettings, ProcessSettings])
+@pytest.mark.parametrize(
+    ("prices", "missing"),
+    [
+        ('{"gemini-embedding-001": 0.15}', ["no price for gemini-2.5-flash,", "no price for gemini-2.5-flash:output,"]),
+        ('{"gemini-2.5-flash": 0.3}', ["no price for gemini-2.5-flash:output,"]),
+        ('{"gemini-2.5-flash": 0.3, "gemini-2.5-flash:output": 2.5}', []),
+        ("{}", []),
+    ],
+)
+def test_a_table_of_prices_names_the_model_that_reads_images(
+    kind: type[ApiSettings | ProcessSettings], prices: str, missing: list[str]
+) -> None:
+    """What had no price would pass every budget; without any prices, nobody counts money."""
+    said = GOOD | {"READ_IMAGES": "gemini", "MODEL_PRICES": prices}
+    if not missing:
+        assert load(kind, said).vision_model == "gemini-2.5-flash"
+        assert load(kind, said | {"READ_IMAGES": "ocr"}).vision_model is None
+        return
+    with pytest.raises(ConfigurationError) as refused:
+        load(kind, said)
+    assert [name for name in missing if name not in refused.value.message] == []
+    assert refused.value.message.count("no price for") == len(missing)
+    load(kind, said | {"MODEL_PRICE_PER_MILLION_TOKENS": "1"})
+
+
 def test_all_contradictions_are_told_at_once(said: Callable[[dict[str, str]], None]) -> None:
     """What is wrong between settings is told together, whichever class knows of it."""
     said(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from PIL import Image
 
 from services.process.extract import picture
 from services.process.extract.extractor import ChildExtractor
-from shared.errors import UnprocessableContent
+from services.process.extract.protocol import read_answer
+from shared.errors import UnprocessableContent, WorkerCrashed
 from shared.model.document import Segment
 from tests.plugins import scans
 
@@ -102,3 +104,20 @@ def test_whatever_is_seen_fits_into_a_request() -> None:
         with Image.open(io.BytesIO(made.data)) as opened:
             assert opened.width * opened.height <= picture.MAX_PIXELS
             assert max(opened.size) <= picture.MAX_SIDE_PIXELS
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"picture": "not base64!", "picture_type": "image/png"},
+        {"picture": "AAAA", "picture_type": "application/pdf"},
+        {"picture": "AAAA"},
+        {"picture": ["AAAA"], "picture_type": "image/png"},
+    ],
+)
+def test_what_a_child_says_of_a_picture_is_checked(said: dict[str, object]) -> None:
+    """What is no picture is garbage, as all else that a child does not say."""
+    locator = {"kind": "page", "page": 1}
+    payload = json.dumps({"segment": {"index": 0, "text": "", "locator": locator, **said}}).encode()
+    with pytest.raises(WorkerCrashed):
+        read_answer(payload, expected_index=0)
