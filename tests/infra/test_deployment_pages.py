@@ -54,3 +54,68 @@ def test_migrations_job_says_what_the_command_reads() -> None:
     said = set(re.findall(r"^\s+([A-Z_]+)\s+=", job, re.MULTILINE))
     assert "DATABASE_ROLE_MEMBERS" in said
     assert {name.lower() for name in said} - set(MigrateSettings.model_fields) <= {"log_level", "log_format"}
+
+
+def step(page: str, number: int) -> str:
+    """Return the commands of one step of a page."""
+    (section,) = re.findall(rf"^## {number}\. .*?(?=^## )", text(page), re.MULTILINE | re.DOTALL)
+    return "".join(re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL))
+
+
+# By the domain of its address, the service that `services identity create` has to name for it.
+AGENTS = {
+    "gcp-sa-pubsub": "pubsub",
+    "serverless-robot-prod": "run",
+    "gcp-sa-cloud-sql": "sqladmin",
+    "gcp-sa-artifactregistry": "artifactregistry",
+    "gcp-sa-secretmanager": "secretmanager",
+    "gcp-sa-iap": "iap",
+}
+
+
+def test_every_agent_that_is_granted_something_is_made_first() -> None:
+    """A grant to an agent that a new project has not got is refused: step 1 makes each that the root names."""
+    module = (ROOT / "infra" / "terraform" / "modules" / "project" / "main.tf").read_text()
+    named = set(re.findall(r"service-\$\{local\.number\}@([\w-]+)\.iam", module))
+    assert named, "the expression finds them"
+    commands = step("deploy.md", 1)
+    (loop,) = re.findall(r"for service in (.*?); do\n(.*?)done", commands, re.DOTALL)
+    assert 'gcloud beta services identity create --service="$service.googleapis.com"' in loop[1]
+    assert {AGENTS[agent] for agent in named} == set(loop[0].split())
+    assert "google_storage_project_service_account" in module
+    assert "gcloud storage service-agent" in commands
+
+
+def test_what_terraform_asks_the_project_with_is_enabled_first() -> None:
+    """It cannot enable the APIs that it needs for enabling one."""
+    (enabled,) = re.findall(r"^gcloud services enable ([a-z. ]+)$", step("deploy.md", 1), re.MULTILINE)
+    assert {"cloudresourcemanager.googleapis.com", "serviceusage.googleapis.com"} <= set(enabled.split())
+
+
+def test_alerts_follow_metrics_that_are_minutes_old() -> None:
+    """Every metric that the root makes is made in step 2, so that step 5 finds it known."""
+    metrics = (ROOT / "infra" / "terraform" / "modules" / "monitoring" / "metrics.tf").read_text()
+    kinds = re.findall(r'^resource "(google_logging_metric)" "(\w+)"', metrics, re.MULTILINE)
+    assert kinds
+    for kind, name in kinds:
+        assert f"-target=module.monitoring.{kind}.{name}" in step("deploy.md", 2)
+
+
+def test_the_example_names_nothing_that_has_to_be_made_before() -> None:
+    """Applied as it stands in an empty project it asks for no account, group, channel or network of somebody else's."""
+    example = (ROOT / "infra" / "terraform" / "terraform.tfvars.example").read_text()
+    live = "\n".join(line for line in example.splitlines() if not line.startswith("#"))
+    assert not re.search(r"(user|group|serviceAccount):|projects/", live)
+    declared = set(re.findall(r'^variable "(\w+)"', HCL, re.MULTILINE))
+    named = set(re.findall(r"^(?:# )?(\w+) += ", example, re.MULTILINE))
+    assert named <= declared
+
+
+def test_every_account_is_made_before_it_is_named() -> None:
+    """The page makes each service account of its own before a command or a variable gives it something."""
+    page = text("deploy.md")
+    for account in set(re.findall(r"([\w-]+)@(?:\$PROJECT|my-project)\.iam\.gserviceaccount\.com", page)):
+        made = re.search(rf"gcloud iam service-accounts create {account}\b", page)
+        granted = re.search(rf"--member=\S*{account}@|serviceAccount:{account}@", page)
+        assert made is not None, account
+        assert granted is None or made.start() < granted.start(), account

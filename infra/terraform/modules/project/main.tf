@@ -19,8 +19,8 @@ data "google_storage_project_service_account" "this" {
 locals {
   number = data.google_project.this.number
 
-  # The others are made by `gcloud beta services identity create` (README.md): the resource for it is not in this
-  # provider.
+  # The others are made by `gcloud beta services identity create` (docs/deploy.md, step 1): the resource for it is not in
+  # this provider.
   agents = {
     storage  = "serviceAccount:${data.google_storage_project_service_account.this.email_address}"
     pubsub   = "serviceAccount:service-${local.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
