@@ -48,7 +48,8 @@ def report(outcomes: list[Outcome], asked: list[Question]) -> str:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     kinds_said = ", ".join(f"{count} {kind}" for kind, count in Counter(kinds.tolist()).items())
     made = f"{SystemClock().now():%Y-%m-%d}, commit {commit.stdout.strip() or 'unknown'}, {platform.machine()}"
-    heads = ["order", "choosing: R@1", "R@5", "R@10", "MRR", "judging: R@1", "R@5", "R@10", "MRR", *KINDS]
+    heads = ["order", "choosing: R@1", "R@5", "R@10", "MRR", "judging: R@1", "R@5", "R@10", "MRR"]
+    heads += ["all: R@1", "R@5", "R@10", "MRR", *(f"MRR {kind}" for kind in KINDS)]
     lines = [
         "# Retrieval quality of the local model",
         "",
@@ -59,7 +60,7 @@ def report(outcomes: list[Outcome], asked: list[Question]) -> str:
         "",
         "R@n: share of questions with a right passage among the first n; MRR: mean of 1/place.",
         f"Every second question of each kind was there to choose by ({int(half.sum())}), the others judge",
-        f"({int((~half).sum())}). The last columns are MRR by kind, over all questions.",
+        f"({int((~half).sum())}).",
         "",
         f"| {' | '.join(heads)} |",
         "|" + "---|" * len(heads),
@@ -91,7 +92,7 @@ def report(outcomes: list[Outcome], asked: list[Question]) -> str:
 
 def _row(name: str, places: NDArray[np.int64], half: NDArray[np.bool_], kinds: NDArray[np.str_]) -> str:
     by_kind = " | ".join(f"{quality(places[kinds == kind]).mrr:.3f}" for kind in KINDS)
-    return f"| {name} | {_cells(places[half])} | {_cells(places[~half])} | {by_kind} |"
+    return f"| {name} | {_cells(places[half])} | {_cells(places[~half])} | {_cells(places)} | {by_kind} |"
 
 
 def _cells(places: NDArray[np.int64]) -> str:

@@ -2,7 +2,7 @@
 -- written into the text because a partition and an index expression cannot be parameters.
 
 -- name: search
--- Candidates by vector and by words; both scores for all of them; fused as weighted z-scores (docs/adr/0024).
+-- Candidates by vector and by words; both scores for all of them; fused as weighted z-scores (docs/adr/0025).
 with question as (
   -- Any word may match (a question holds words that its answer does not); `ts_rank` prefers passages with many of them.
   -- Cover density (`ts_rank_cd`) would not: where any word is enough, a word that is repeated counts like many words.
