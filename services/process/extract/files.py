@@ -11,7 +11,7 @@ from typing import Any
 import pypdfium2
 from PIL import Image
 
-from services.process.extract import attachments, library, office, pages, sniffing, texts, trees
+from services.process.extract import attachments, delimited, library, office, pages, sniffing, texts, trees
 from services.process.extract.protocol import Request
 from services.process.extract.sections import Numbering, Section
 from shared.errors import UnprocessableContent
@@ -48,6 +48,8 @@ class Reading:
             reader = pages.read_image(path, media_type, numbering, pictures=self._request.pictures)
         elif media_type in {media.EML, media.MSG}:
             reader = self._read_mail(path, media_type, numbering, depth)
+        elif media_type in media.DELIMITED:
+            reader = _read_rows(path, media_type, numbering)
         else:
             reader = _read_sections(path.read_bytes(), media_type, numbering)  # noqa: ASYNC240  # alone here
         async for segment in reader:
@@ -125,11 +127,15 @@ def _within(name: str, segment: Segment, first: int) -> Segment:
     return dataclasses.replace(segment, index=first + segment.index, locator=locator)
 
 
+async def _read_rows(path: Path, media_type: str, numbering: Numbering) -> AsyncIterator[Segment]:
+    for section in await delimited.delimited_sections(path, media_type):
+        for segment in numbering.segments_of(section):
+            yield segment
+
+
 async def _read_sections(data: bytes, media_type: str, numbering: Numbering) -> AsyncIterator[Segment]:
     if media_type == media.TEXT:
         sections = iter(await texts.text_sections(data))
-    elif media_type in media.DELIMITED:
-        sections = await texts.delimited_sections(data, media_type)
     elif media_type in {media.JSON, media.XML} and (found := trees.tree_sections(await texts.decode(data), media_type)):
         sections = iter(found)
     else:

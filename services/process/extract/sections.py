@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 
 from services.process.anchors import REACH_BYTES, TABLE_RULE, anchors, row_anchors
 from services.process.extract.protocol import MAX_SEGMENT_CHARACTERS
@@ -123,39 +123,56 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def sheet_sections(sheet: str, rows: Sequence[Sequence[str]], *, column: int, row: int) -> Iterator[Section]:
+def sheet_sections(
+    sheet: str, rows: Iterable[Sequence[str]], *, column: int, row: int, width: int | None = None
+) -> Iterator[Section]:
     """Yield a sheet's table in parts of some hundred rows, each under the header and with its own cell range.
 
-    `column` and `row` are where the table's upper left corner stands, counted from 1; 0 when nobody knows.
+    `column` and `row` are where the table's upper left corner stands, counted from 1; 0 when nobody knows. With
+    `width`, the length of the longest row, the rows are taken as they come and not held.
     """
-    if not rows:
+    if width is None:
+        rows = list(rows)
+        width = max(map(len, rows), default=0)
+    source = iter(rows)
+    header = next(source, None)
+    if header is None:
         return
-    width = max(map(len, rows))
-    for start, end in _parts_of(rows):
+    for start, body in _parts_of(header, source):
         # The first part's range holds the header's row; the later parts only repeat it.
-        first, last = row + (start if start > 1 else 0), row + end - 1
+        first, last = row + (start if start > 1 else 0), row + start + len(body) - 1
         cells = f"{column_letters(column)}{first}:{column_letters(column + width - 1)}{last}" if row else None
-        yield Section(
-            table_text([rows[0], *rows[start:end]]), Locator(kind=LocatorKind.SHEET, sheet=sheet, cells=cells)
-        )
+        yield Section(table_text([header, *body]), Locator(kind=LocatorKind.SHEET, sheet=sheet, cells=cells))
 
 
-def _parts_of(rows: Sequence[Sequence[str]]) -> Iterator[tuple[int, int]]:
-    """Cut the rows below the header, so that a part with its header is usually one segment; at an anchor, if any."""
-    room = MAX_SEGMENT_CHARACTERS * 3 // 4 - sum(map(len, rows[0]))
-    firsts = [0, *(number + 1 for number in row_anchors(table_text(rows).split("\n")[2:]))]
-    start, used, number = 1, 0, 1
-    while number < len(rows):
-        size = _size_of(rows[number])
-        if number > start and (number - start >= ROWS_PER_SEGMENT or used + size > room):
-            at = firsts[bisect_right(firsts, number) - 1]
-            number = at if at > (start + number) // 2 else number
-            yield start, number
-            start, used = number, 0
-            continue
-        used += size
-        number += 1
-    yield start, len(rows)
+def _parts_of(header: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[tuple[int, list[Sequence[str]]]]:
+    """Cut the rows below the header, so that a part with its header is usually one segment; at an anchor, if any.
+
+    Yields each part with the number of its first row. What follows a part within reach has a say in where it ends, so
+    this much is held and no more.
+    """
+    room = MAX_SEGMENT_CHARACTERS * 3 // 4 - sum(map(len, header))
+    start, waiting = 1, deque[Sequence[str]]()
+    while True:
+        held, end, used, beyond = list[Sequence[str]](), None, 0, 0
+        while end is None or beyond <= REACH_BYTES:
+            if (row := waiting.popleft() if waiting else next(rows, None)) is None:
+                break
+            size = _size_of(row)
+            if end is None and held and (len(held) >= ROWS_PER_SEGMENT or used + size > room):
+                end = len(held)
+            held.append(row)
+            used, beyond = used + size, beyond + (0 if end is None else size)
+        if end is None:
+            if held or start == 1:
+                yield start, held
+            return
+        texts = ["| " + " | ".join(map(_cell, [*row, *[""] * (len(header) - len(row))])) + " |" for row in held]
+        at = max((number for number in row_anchors(texts) if number <= end), default=0)
+        end = at if at > end // 2 else end
+        yield start, held[:end]
+        start += end
+        waiting.extendleft(reversed(held[end:]))
 
 
 def _size_of(row: Sequence[str]) -> int:

@@ -1,24 +1,19 @@
-"""Readers of what is text already: plain text keeps its own offsets, delimited text its rows."""
+"""Readers of what is text already, in whatever encoding."""
 
 from __future__ import annotations
 
 import codecs
-import csv
-import io
 import re
-from collections.abc import Iterator
 
 from services.process.extract import library
-from services.process.extract.sections import Section, sheet_sections
+from services.process.extract.sections import Section
 from shared.model import media
 from shared.model.locator import Locator, LocatorKind
 
-_SAMPLE_CHARACTERS = 8_192
 _HEAD_BYTES = 4_096
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 _LATIN = {"latin-1", "latin1", "iso-8859-1", "us-ascii", "ascii"}
 _STRUCK_OVER = re.compile(r".\x08|\x1b\[[0-9;]*m")
-_MAX_FIELD_CHARACTERS = 1_000_000
 
 
 async def decode(data: bytes) -> str:
@@ -51,24 +46,3 @@ async def text_sections(data: bytes) -> list[Section]:
     """Return the whole text as one section of character offsets."""
     # A letter struck over another is how terminals and printers of the past wrote bold and underlined words.
     return [Section(_STRUCK_OVER.sub("", await decode(data)), Locator(kind=LocatorKind.TEXT, start_char=0))]
-
-
-async def delimited_sections(data: bytes, media_type: str) -> Iterator[Section]:
-    """Return the rows as the cells of one sheet."""
-    text = await decode(data)
-    csv.field_size_limit(_MAX_FIELD_CHARACTERS)
-    delimiter = "\t" if media_type == media.TSV else _delimiter_of(text[:_SAMPLE_CHARACTERS])
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-    except csv.Error as error:
-        raise library.corrupt() from error
-    while rows and not any(cell.strip() for cell in rows[-1]):
-        rows.pop()
-    return sheet_sections("data", rows, column=1, row=1)
-
-
-def _delimiter_of(sample: str) -> str:
-    try:
-        return csv.Sniffer().sniff(sample, delimiters=",;\t|").delimiter
-    except csv.Error:
-        return ","
