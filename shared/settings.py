@@ -10,20 +10,32 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from secrets import token_hex
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.database_url import checked
 from shared.errors import ConfigurationError
 from shared.model.media import MAX_FILE_BYTES
 from shared.model.quota import Quota
 
 S = TypeVar("S", bound="DatabaseSettings")
 T = TypeVar("T")
+
+_OURS = "Value error, "
+"""What pydantic puts before sentences of ours."""
 
 _NEARLY = 0.9
 """How alike a name must be to one of ours to count as misspelt: one wrong letter in ten."""
@@ -42,6 +54,11 @@ Json = Annotated[T, NoDecode, BeforeValidator(_parsed)]
 """Written as JSON. What does not parse is one problem among the others; left to itself, the library would end there."""
 
 
+def _readable(value: SecretStr) -> SecretStr:
+    checked(value.get_secret_value())
+    return value
+
+
 def _own_name() -> str:
     # Host and process alone would not do: every container of Cloud Run is process 1 of localhost.
     return f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
@@ -54,8 +71,9 @@ class DatabaseSettings(BaseSettings):
         env_file=None, extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
     )
 
-    database_url: SecretStr = Field(
-        description="Postgres, as postgresql://user:password@host:port/name; an @ in the user's name is written %40"
+    database_url: Annotated[SecretStr, AfterValidator(_readable)] = Field(
+        description="Postgres, as postgresql://user:password@host:port/name; what has a meaning in addresses is "
+        "percent-encoded in user and password: an @ as %40, a / as %2F"
     )
     database_iam_auth: bool = Field(
         False, description="Log in to Cloud SQL with access tokens of this process's service account as passwords"
@@ -159,7 +177,11 @@ class CommonSettings(DatabaseSettings):
 class ModelSettings(CommonSettings):
     """What services that call models need besides."""
 
-    embedder: Literal["local", "gemini"] = Field("local", description="Which model makes vectors")
+    embedder: Literal["local", "gemini"] = Field(
+        "local",
+        description="Model of the first space of a new database; later the searched space says which model makes vectors,"
+        " and `headrace reembed --to` changes it",
+    )
     gemini_api_key: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("GEMINI_API_KEY", "GOOGLE_API_KEY", "gemini_api_key"),
@@ -259,11 +281,15 @@ def load(kind: type[S], overrides: dict[str, str] | None = None) -> S:
         return kind(**values)  # type: ignore[arg-type]  # strings are what an environment holds; pydantic parses them
     except ValidationError as error:
         problems = [
-            f"{'.'.join(str(part) for part in problem['loc']).upper() or 'together'}: {problem['msg']}"
+            f"{_named(problem['loc'])}: {problem['msg'].removeprefix(_OURS)}"
             for problem in error.errors(include_url=False, include_context=False, include_input=False)
         ]
         problems += [f"{name}: not a variable of this process; {meant} is" for name, meant in misspelt(kind).items()]
         raise ConfigurationError("these settings are wrong or missing:\n  " + "\n  ".join(problems)) from None
+
+
+def _named(place: Sequence[int | str]) -> str:
+    return ".".join(str(part) for part in place).upper() or "together"
 
 
 def variables(kind: type[DatabaseSettings]) -> dict[str, tuple[str, ...]]:

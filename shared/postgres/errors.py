@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import asyncpg
 
+from shared.database_url import SHAPE
 from shared.errors import AuthenticationError, ConfigurationError, Conflict, DependencyUnavailable, HeadraceError
 
 _CONFLICT = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available in time
@@ -30,9 +31,6 @@ def translate(error: BaseException) -> HeadraceError | None:
         if state == _READ_ONLY or state[:2] in _UNAVAILABLE_CLASSES:
             return DependencyUnavailable("Postgres cannot serve this now.", code="DATABASE_UNAVAILABLE")
         return None
-    if isinstance(error, asyncpg.exceptions.ClientConfigurationError):
-        # Without the driver's own words, which may repeat parts of the URL.
-        return ConfigurationError("DATABASE_URL cannot be read; it is postgresql://user:password@host:port/name.")
     if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | TimeoutError):
         # Both are how asyncpg says that a connection was closed under an operation: the second when Postgres' last
         # word ("terminating connection") arrives at the moment in which the next statement is sent.
@@ -52,3 +50,18 @@ def translated() -> Iterator[None]:
         if meaning is None:
             raise
         raise meaning from error
+
+
+@contextmanager
+def connecting(address: str = "DATABASE_URL") -> Iterator[None]:
+    """Run what reads the address of a database and connects, as `translated` does; `address` is what people call it.
+
+    Raises:
+        ConfigurationError: the driver stumbled over the address. What it stumbled over may be part of the password, and
+            is neither told nor kept.
+    """
+    with translated():
+        try:
+            yield
+        except ValueError:
+            raise ConfigurationError(f"{address} cannot be read; it is {SHAPE}.") from None

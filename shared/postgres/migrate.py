@@ -26,7 +26,7 @@ import asyncpg
 
 from shared.clock import Clock, SystemClock
 from shared.errors import ConfigurationError, Conflict, HeadraceError, RetryableError
-from shared.postgres.errors import translated
+from shared.postgres.errors import connecting, translated
 from shared.postgres.iam import AccessTokens
 from shared.postgres.queries import read
 from shared.settings import MigrateSettings, load
@@ -128,8 +128,9 @@ def outside_statements(text: str) -> list[tuple[str, str]]:
 async def _connected(
     dsn: str, password: Callable[[], Awaitable[str]] | None, owner_role: str | None
 ) -> AsyncIterator[Connection]:
-    with translated():
+    with connecting():
         connection = await asyncpg.connect(dsn, password=password, timeout=10)
+    with translated():
         try:
             if await connection.fetchval("select current_setting('server_version_num')::int") < MINIMUM_SERVER_VERSION:
                 raise ConfigurationError("Postgres is too old; version 16 or newer is needed.")

@@ -21,7 +21,7 @@ from shared.ids import uuid7
 from shared.model.job import Status
 from shared.model.old_jobs import COLUMNS, OldJob
 from shared.postgres import queries
-from shared.postgres.errors import translated
+from shared.postgres.errors import connecting, translated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -67,7 +67,7 @@ async def open_table(dsn: str, table: str) -> AsyncIterator[OldTable]:
         HeadraceError: its database cannot be reached, or does not let us in.
     """
     sql = queries.load("old_jobs")
-    with translated():
+    with connecting("the address of the old jobs' database"):
         connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, server_settings={"timezone": "UTC"})
     try:
         with translated():

@@ -23,7 +23,7 @@ from pgvector.asyncpg import register_vector
 from shared.clock import Clock, SystemClock
 from shared.errors import PoolExhausted
 from shared.ports.stores import Scope
-from shared.postgres.errors import translated
+from shared.postgres.errors import connecting, translated
 from shared.telemetry.instruments import POOL_ACQUIRE_SECONDS
 from shared.telemetry.metrics import Metrics
 
@@ -165,8 +165,13 @@ async def open_database(
 
     `password` is asked for each new connection, and takes the place of one in the `dsn`; those that are open go on when
     it changes.
+
+    Raises:
+        ConfigurationError: the `dsn` cannot be read; the message repeats nothing of it.
+        AuthenticationError: Postgres refuses the login.
+        DependencyUnavailable: Postgres does not answer.
     """
-    with translated():
+    with connecting():
         pool = await asyncpg.create_pool(
             dsn,
             password=password,

@@ -13,13 +13,13 @@ import re
 import sys
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
 
 import structlog
 from pydantic import SecretStr
 from structlog.processors import CallsiteParameter, CallsiteParameterAdder
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from shared.database_url import passwords
 from shared.settings import CommonSettings
 from shared.telemetry.tracing import current_trace, current_trace_is_sampled
 
@@ -100,8 +100,7 @@ def configure_logs(
 def secret_values(settings: CommonSettings) -> list[str]:
     """Return what must not be written: the values of all secret settings, and the passwords in addresses among them."""
     secrets = [value.get_secret_value() for _, value in settings if isinstance(value, SecretStr)]
-    passwords = [urlsplit(secret).password for secret in secrets if "://" in secret]
-    return secrets + [form for one in passwords if one for form in (one, unquote(one))]
+    return secrets + [form for secret in secrets if "://" in secret for form in sorted(passwords(secret))]
 
 
 def mask_secrets(_logger: WrappedLogger | None, _method: str, event: EventDict) -> EventDict:
