@@ -125,12 +125,10 @@ module "messaging" {
 
   # Who is pushed to takes nothing.
   subscribers = {
-    uploads-ingest       = local.push.ingest ? {} : { ingest = module.identity.members.ingest }
-    work-interactive     = local.push.process ? {} : { process = module.identity.members.process }
-    work-bulk            = local.push.process ? {} : { process = module.identity.members.process }
-    dead-letters-intake  = { recover = module.identity.members.recover }
-    dead-letters-inspect = local.operators
-    stages-watch         = local.operators
+    uploads-ingest      = local.push.ingest ? {} : { ingest = module.identity.members.ingest }
+    work-interactive    = local.push.process ? {} : { process = module.identity.members.process }
+    work-bulk           = local.push.process ? {} : { process = module.identity.members.process }
+    dead-letters-intake = { recover = module.identity.members.recover }
   }
 
   push = merge(

@@ -116,7 +116,7 @@ module "api" {
   iap_enabled = length(var.api_iap_members) > 0
   iap_members = var.api_iap_members
   invokers = merge(
-    { for member in var.api_invokers : member => member },
+    { for member in setunion(var.api_invokers, var.operators) : member => member },
     length(var.api_iap_members) > 0 ? { iap = module.project.agents.iap } : {},
   )
 
@@ -279,4 +279,21 @@ module "schedule" {
   uri                      = module.recover.uri
   audience                 = module.recover.audience
   service_account          = module.identity.emails.scheduler
+}
+
+module "operators" {
+  source        = "./modules/operators"
+  project_id    = module.project.project_id
+  region        = var.region
+  operators     = var.operators
+  scalers       = var.scalers
+  subscriptions = module.messaging.subscription_names
+  services = merge(
+    { api = module.api.name, ingest = module.ingest.name, recover = module.recover.name },
+    { for name, service in module.process_push : name => service.name },
+  )
+  pools        = { for name, pool in module.process_pool : name => pool.name }
+  accounts     = { for name in ["api", "ingest", "process", "recover"] : name => module.identity.ids[name] }
+  push_account = module.identity.ids.push
+  repository   = module.registry.name
 }

@@ -56,12 +56,23 @@ variable "image_writers" {
 }
 
 variable "operators" {
-  description = "People who may look at dead letters, watch stages, ask for replays and start the jobs."
+  description = "People who may look at dead letters and logs, replay, pause and seek subscriptions, start the jobs, and call the api as administrators of any organization."
   type        = set(string)
   default     = []
 
   validation {
     condition     = alltrue([for member in var.operators : can(regex("^(serviceAccount|user|group|principal|principalSet):", member))])
+    error_message = "Name accounts or groups; nothing here is for everybody."
+  }
+}
+
+variable "scalers" {
+  description = "People who may scale and restart services. Whoever may do that can also run other images in their accounts' names, so name fewer."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for member in var.scalers : can(regex("^(serviceAccount|user|group|principal|principalSet):", member))])
     error_message = "Name accounts or groups; nothing here is for everybody."
   }
 }

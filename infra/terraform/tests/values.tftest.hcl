@@ -81,6 +81,7 @@ run "what_is_open_is_refused" {
     api_invokers          = ["allUsers"]
     api_iap_members       = ["allAuthenticatedUsers"]
     operators             = ["domain:example.com"]
+    scalers               = ["allUsers"]
     image_writers         = ["allUsers"]
     cors_origins          = ["*"]
     process               = { memory_mib = 2048 }
@@ -100,6 +101,7 @@ run "what_is_open_is_refused" {
     var.api_invokers,
     var.api_iap_members,
     var.operators,
+    var.scalers,
     var.image_writers,
     var.cors_origins,
     var.process,

@@ -85,10 +85,26 @@ AGENTS: set[Grant] = {
 }
 
 OPERATORS, PEOPLE = "group:operators@example.com", "group:people@example.com"
+SCALERS, SCALER = "group:on-call@example.com", "projects/demo-project/roles/headrace_scaler"
+SUBSCRIPTIONS = (
+    "uploads-ingest", "work-interactive", "work-bulk", "stages-watch", "dead-letters-intake", "dead-letters-inspect",
+    "replay-recover",
+)  # fmt: skip
 NAMED: set[Grant] = {
     (OPERATORS, *_topic("replay"), "roles/pubsub.publisher"),
-    (OPERATORS, *_subscription("dead-letters-inspect"), "roles/pubsub.subscriber"),
-    (OPERATORS, *_subscription("stages-watch"), "roles/pubsub.subscriber"),
+    *(
+        (OPERATORS, *_subscription(name), "projects/demo-project/roles/headrace_subscription_operator")
+        for name in SUBSCRIPTIONS
+    ),
+    (OPERATORS, *PROJECT, "projects/demo-project/roles/headrace_operator"),
+    (OPERATORS, *PROJECT, "roles/logging.viewer"),
+    (OPERATORS, *PROJECT, "roles/monitoring.viewer"),
+    (OPERATORS, *_account("push"), "roles/iam.serviceAccountUser"),  # to give a push its endpoint back
+    (OPERATORS, *_service("api"), "roles/run.invoker"),
+    *((SCALERS, *_service(name), SCALER) for name in ("api", "ingest", "recover")),
+    (SCALERS, "cloud_run_v2_worker_pool", "headrace-process", SCALER),
+    *((SCALERS, *_account(name), "roles/iam.serviceAccountUser") for name in ("api", "ingest", "process", "recover")),
+    (SCALERS, "artifact_registry_repository", "headrace", "roles/artifactregistry.reader"),
     (OPERATORS, "cloud_run_v2_job", "headrace-recover-once", "roles/run.invoker"),
     (OPERATORS, "cloud_run_v2_job", "headrace-migrate", "roles/run.invoker"),
     ("serviceAccount:web@demo-project.iam.gserviceaccount.com", *_service("api"), "roles/run.invoker"),

@@ -45,6 +45,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "telemetry_exporter": "otlp",
         "otlp_endpoint": "http://collector.example:4318",
         "operators": ["group:operators@example.com"],
+        "scalers": ["group:on-call@example.com"],
         "api_invokers": ["serviceAccount:web@demo-project.iam.gserviceaccount.com"],
         "api_iap_members": ["group:people@example.com"],
         "image_writers": ["serviceAccount:build@demo-project.iam.gserviceaccount.com"],

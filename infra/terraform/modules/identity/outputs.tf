@@ -7,3 +7,8 @@ output "members" {
   description = "The accounts as members of policies, by name."
   value       = local.members
 }
+
+output "ids" {
+  description = "The accounts as policies on them name them, by name."
+  value       = local.ids
+}
