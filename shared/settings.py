@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from secrets import token_hex
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -22,8 +22,9 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
-    model_validator,
+    create_model,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.database_url import checked
@@ -33,6 +34,9 @@ from shared.model.quota import Quota
 
 S = TypeVar("S", bound="DatabaseSettings")
 T = TypeVar("T")
+Rule = TypeVar("Rule", bound=Callable[..., Iterator[str]])
+
+_RULE = "is_rule"
 
 _OURS = "Value error, "
 """What pydantic puts before sentences of ours."""
@@ -64,6 +68,15 @@ def _own_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{token_hex(4)}"
 
 
+def rule(method: Rule) -> Rule:
+    """Mark a method of settings that yields what is wrong between them.
+
+    One method for each rule: where a setting is missing or wrong itself, those that ask for it are left out.
+    """
+    setattr(method, _RULE, True)
+    return method
+
+
 class DatabaseSettings(BaseSettings):
     """What every process needs. Names are those that people know from the environment, in upper case."""
 
@@ -80,14 +93,16 @@ class DatabaseSettings(BaseSettings):
     )
 
     def contradictions(self) -> Iterator[str]:
-        """Yield what is wrong between settings that are each right; extended by what has more of them."""
-        yield from ()
-
-    @model_validator(mode="after")
-    def _agree(self) -> Self:
-        if found := list(self.contradictions()):
-            raise ValueError("; ".join(found))
-        return self
+        """Yield what is wrong between settings that are each right, as far as those are known: see `rule`."""
+        unknown = type(self).model_fields.keys() - self.__dict__.keys()
+        for kind in reversed(type(self).__mro__):
+            for one in vars(kind).values():
+                if getattr(one, _RULE, False):
+                    try:
+                        yield from one(self)
+                    except AttributeError:
+                        if not unknown:
+                            raise
 
 
 class MigrateSettings(DatabaseSettings):
@@ -152,14 +167,23 @@ class CommonSettings(DatabaseSettings):
     lease_seconds: int = Field(60, ge=5, le=600, description="How long a claim lasts without a heartbeat")
     heartbeat_seconds: int = Field(20, ge=1, le=200, description="How often a claim is renewed")
 
-    def contradictions(self) -> Iterator[str]:  # noqa: D102
-        yield from super().contradictions()
+    @rule
+    def _no_stand_in_in_the_cloud(self) -> Iterator[str]:
         if self.platform_name and (self.pubsub_emulator_host or self.storage_emulator_host):
             yield "PUBSUB_EMULATOR_HOST and STORAGE_EMULATOR_HOST must not be set on Cloud Run"
+
+    @rule
+    def _a_lease_outlives_a_heartbeat(self) -> Iterator[str]:
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             yield "LEASE_SECONDS must be at least twice HEARTBEAT_SECONDS"
+
+    @rule
+    def _each_attempt_has_its_delay(self) -> Iterator[str]:
         if len(self.retry_delays_seconds) <= self.max_retry_attempts:
             yield "RETRY_DELAYS_SECONDS needs one entry per attempt: MAX_RETRY_ATTEMPTS + 1 at least"
+
+    @rule
+    def _an_exporter_has_its_collector(self) -> Iterator[str]:
         if self.telemetry_exporter == "otlp" and not self.otlp_endpoint:
             yield "TELEMETRY_EXPORTER=otlp needs OTEL_EXPORTER_OTLP_ENDPOINT"
 
@@ -179,8 +203,8 @@ class ModelSettings(CommonSettings):
 
     embedder: Literal["local", "gemini"] = Field(
         "local",
-        description="Model of the first space of a new database; later the searched space says which model makes vectors,"
-        " and `headrace reembed --to` changes it",
+        description="Model of the first space of a new database; later the searched space says which model makes "
+        "vectors, and `headrace reembed --to` changes it",
     )
     gemini_api_key: SecretStr | None = Field(
         None,
@@ -225,8 +249,8 @@ class ModelSettings(CommonSettings):
         """The model that reads images, if one does."""
         return self.gemini_vision_model if self.read_images == "gemini" else None
 
-    def contradictions(self) -> Iterator[str]:  # noqa: D102
-        yield from super().contradictions()
+    @rule
+    def _what_reads_images_has_its_price(self) -> Iterator[str]:
         if (model := self.vision_model) and self.model_prices and not self.model_price_per_million_tokens:
             # Costs that nobody has named would go past every budget.
             for name in (model, f"{model}:output"):
@@ -262,10 +286,13 @@ class DeliverySettings(CommonSettings):
         "of their tokens; the claims are checked here in both cases",
     )
 
-    def contradictions(self) -> Iterator[str]:  # noqa: D102
-        yield from super().contradictions()
+    @rule
+    def _pushes_are_verified(self) -> Iterator[str]:
         if self.delivery == "push" and not (self.push_audience and self.push_service_account):
             yield "DELIVERY=push needs PUSH_AUDIENCE and PUSH_SERVICE_ACCOUNT"
+
+    @rule
+    def _the_platform_is_there(self) -> Iterator[str]:
         if self.push_verified_by == "platform" and not self.k_service:
             yield "PUSH_VERIFIED_BY=platform is for Cloud Run, where K_SERVICE is set"
 
@@ -277,27 +304,43 @@ def load(kind: type[S], overrides: dict[str, str] | None = None) -> S:
         ConfigurationError: with every problem, one a line; values are not shown.
     """
     values = {name.lower(): value for name, value in (overrides or {}).items()}
+    problems: list[str] = []
     try:
-        return kind(**values)  # type: ignore[arg-type]  # strings are what an environment holds; pydantic parses them
+        settings = kind(**values)  # type: ignore[arg-type]  # strings, as in an environment; pydantic parses them
     except ValidationError as error:
-        problems = [
-            f"{_named(problem['loc'])}: {problem['msg'].removeprefix(_OURS)}"
-            for problem in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        problems = [f"{_named(problem['loc'])}: {problem['msg'].removeprefix(_OURS)}" for problem in found]
+        settings = _what_is_right(kind, values, {str(problem["loc"][0]).lower() for problem in found})
+    problems += [f"together: {contradiction}" for contradiction in settings.contradictions()]
+    if problems:
         problems += [f"{name}: not a variable of this process; {meant} is" for name, meant in misspelt(kind).items()]
-        raise ConfigurationError("these settings are wrong or missing:\n  " + "\n  ".join(problems)) from None
+        raise ConfigurationError("these settings are wrong or missing:\n  " + "\n  ".join(problems))
+    return settings
+
+
+def _what_is_right(kind: type[S], values: Mapping[str, Any], wrong: set[str]) -> S:
+    """Return the settings without the wrong ones; who asks for one of those gets an AttributeError."""
+    names = {name for name, field in kind.model_fields.items() if wrong & {name, *map(str.lower, _aliases(field))}}
+    unbound: dict[str, Any] = dict.fromkeys(names, (Any, None))
+    settings = create_model(kind.__name__, __base__=kind, **unbound)(**values)
+    for name in names:
+        settings.__dict__.pop(name)
+    return settings
+
+
+def _aliases(field: FieldInfo) -> list[str]:
+    known = field.validation_alias
+    return [str(choice) for choice in known.choices] if isinstance(known, AliasChoices) else []
 
 
 def _named(place: Sequence[int | str]) -> str:
-    return ".".join(str(part) for part in place).upper() or "together"
+    return ".".join(str(part) for part in place).upper()
 
 
 def variables(kind: type[DatabaseSettings]) -> dict[str, tuple[str, ...]]:
     """Return the names in the environment by field; the first that is set counts."""
     return {
-        name: tuple(str(choice) for choice in field.validation_alias.choices if str(choice).isupper())
-        if isinstance(field.validation_alias, AliasChoices)
-        else (name.upper(),)
+        name: tuple(alias for alias in _aliases(field) if alias.isupper()) or (name.upper(),)
         for name, field in kind.model_fields.items()
     }
 

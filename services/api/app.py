@@ -17,7 +17,7 @@ from services.api.routes.money import MoneyEndpoints
 from services.api.routes.search import SearchEndpoint
 from services.api.routes.spaces import SpaceEndpoints
 from services.api.routes.tasks import TaskEndpoints
-from services.api.settings import ApiSettings, refuse_unverified_exposure
+from services.api.settings import ApiSettings
 from services.api.web import application
 from shared.clock import Clock, SystemClock
 from shared.ports.models import Embedder
@@ -32,12 +32,7 @@ from shared.worker.estimate import CostEstimate
 
 
 async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
-    """Open what the api needs and return it ready to serve.
-
-    Raises:
-        ConfigurationError: it could be reached by callers that nobody has verified.
-    """
-    refuse_unverified_exposure(settings)
+    """Open what the api needs and return it ready to serve; the settings hold that nobody unverified reaches it."""
     tracing, metrics = await stack.enter_async_context(telemetry("headrace-api", settings))
     database = await stack.enter_async_context(wiring.database(settings, metrics))
     turns = wiring.turns(settings, database)

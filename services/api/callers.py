@@ -1,7 +1,7 @@
 """Who asks: the one place where a request becomes a tenant, a person and a role.
 
 `CallerVerifier` is the seam. Its present implementation reads headers, which is safe only on loopback or behind a
-proxy that verifies callers and overwrites these headers; `settings.refuse_unverified_exposure` holds that.
+proxy that verifies callers and overwrites these headers; `ApiSettings` holds that.
 """
 
 from __future__ import annotations

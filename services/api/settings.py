@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
-from shared.errors import ConfigurationError
-from shared.settings import ModelSettings, OwnerSettings
+from shared.settings import ModelSettings, OwnerSettings, rule
 
 
 class ApiSettings(ModelSettings, OwnerSettings):
@@ -23,26 +23,22 @@ class ApiSettings(ModelSettings, OwnerSettings):
     )
     api_streams_max: int = Field(100, ge=1, le=10_000, description="Event streams open at once; more are answered 503")
 
-
-def refuse_unverified_exposure(settings: ApiSettings) -> None:
-    """Return if nobody can reach this service with a name that nobody has verified.
-
-    Raises:
-        ConfigurationError: it would listen beyond loopback, or runs on Cloud Run, and nothing verifies its callers.
-    """
-    if settings.api_callers_verified_by == "platform":
-        return
-    if settings.k_service is not None:
-        raise ConfigurationError(
-            "the api takes the caller's name from request headers, so it does not start on Cloud Run; put a proxy that "
-            "verifies callers in front and set API_CALLERS_VERIFIED_BY=platform"
-        )
-    if not is_loopback(settings.http_host):
-        raise ConfigurationError(
-            f"the api takes the caller's name from request headers, so it does not listen on {settings.http_host!r}; "
-            "set HTTP_HOST=127.0.0.1, or put a proxy that verifies callers in front and set "
-            "API_CALLERS_VERIFIED_BY=platform"
-        )
+    @rule
+    def _callers_are_verified(self) -> Iterator[str]:
+        """Whoever can reach this service can say any name, unless somebody verifies it."""
+        if self.api_callers_verified_by == "platform":
+            return
+        if self.k_service is not None:
+            yield (
+                "the api takes the caller's name from request headers, so it does not start on Cloud Run; put a proxy "
+                "that verifies callers in front and set API_CALLERS_VERIFIED_BY=platform"
+            )
+        elif not is_loopback(self.http_host):
+            yield (
+                f"the api takes the caller's name from request headers, so it does not listen on {self.http_host!r}; "
+                "set HTTP_HOST=127.0.0.1, or put a proxy that verifies callers in front and set "
+                "API_CALLERS_VERIFIED_BY=platform"
+            )
 
 
 def is_loopback(host: str) -> bool:

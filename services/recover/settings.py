@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from shared.settings import DeliverySettings, Json, OwnerSettings
+from shared.settings import DeliverySettings, Json, OwnerSettings, rule
 
 
 class RecoverSettings(OwnerSettings, DeliverySettings):
@@ -43,7 +43,7 @@ class RecoverSettings(OwnerSettings, DeliverySettings):
         "withdraw", description="Whether the old version stays searchable when the new one cannot be indexed"
     )
 
-    def contradictions(self) -> Iterator[str]:  # noqa: D102
-        yield from super().contradictions()
+    @rule
+    def _tokens_have_an_audience(self) -> Iterator[str]:
         if self.recover_callers and not self.push_audience:
             yield "RECOVER_CALLERS needs PUSH_AUDIENCE"

@@ -146,6 +146,35 @@ def test_all_contradictions_are_told_at_once(said: Callable[[dict[str, str]], No
         assert name in refused.value.message
 
 
+def test_contradictions_are_told_beside_what_is_wrong_by_itself(said: Callable[[dict[str, str]], None]) -> None:
+    """A wrong and a missing variable hide no contradiction between others, and make none up about themselves."""
+    said(
+        {"DATABASE_URL": GOOD["DATABASE_URL"], "GOOGLE_CLOUD_PROJECT_ID": "project", "LOG_LEVEL": "loud"}
+        | {"MAX_RETRY_ATTEMPTS": "9", "LEASE_SECONDS": "soon", "HEARTBEAT_SECONDS": "60", "HTTP_HOST": "0.0.0.0"}
+        | {"OTEL_EXPORTER_OTLP_ENDPOINT": "", "TELEMETRY_EXPORTER": "otlp", "K_SERVICE": "", "READ_IMAGES": "gemini"}
+        | {"MODEL_PRICES": '{"x": 1}'}
+    )
+    with pytest.raises(ConfigurationError) as refused:
+        load(ApiSettings)
+    lines = [line.strip() for line in refused.value.message.splitlines()[1:]]
+    starts = [line.partition(" ")[0] for line in lines if not line.startswith("together")]
+    assert sorted(starts) == ["BUCKET:", "LEASE_SECONDS:", "LOG_LEVEL:"]
+    told = "\n".join(line for line in lines if line.startswith("together: "))
+    for name in ("RETRY_DELAYS_SECONDS", "TELEMETRY_EXPORTER=otlp", "MODEL_PRICES", "API_CALLERS_VERIFIED_BY"):
+        assert name in told
+    assert "HEARTBEAT_SECONDS" not in told
+
+
+def test_a_variable_with_several_names_that_is_wrong_hides_no_contradiction(
+    said: Callable[[dict[str, str]], None],
+) -> None:
+    """What is wrong under one of its names is left out of the rules, and the others are told."""
+    said(GOOD | {"RETRY_DELAYS_SECONDS": "never", "HEARTBEAT_SECONDS": "60", "PUSH_CERTS_URL": "http://else.test"})
+    with pytest.raises(ConfigurationError, match="together: LEASE_SECONDS") as refused:
+        load(IngestSettings)
+    assert "together: RETRY_DELAYS" not in refused.value.message
+
+
 def test_what_is_set_to_nothing_is_not_set(said: Callable[[dict[str, str]], None]) -> None:
     """An empty variable has its default, and an empty required one is missing."""
     said(GOOD | {"DEFAULT_ORGANIZATION_ID": "", "LEASE_SECONDS": ""})
