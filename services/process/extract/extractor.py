@@ -235,6 +235,9 @@ class _Child:
                 raise _too_complex(self._verdict) from None
             if returncode == -signal.SIGXCPU:
                 raise _too_complex("it takes too much processor time to read") from None
+            if returncode == -signal.SIGABRT:
+                # How the library ends when a damaged file makes it ask for more memory than any machine has.
+                raise _too_complex("it asks for more memory than there is") from None
             _log.warning("extract_child_died", returncode=returncode)
             raise WorkerCrashed("The process that reads files died; the file is tried again.") from None
         raise WorkerCrashed("The process that reads files answered with garbage; the file is tried again.")

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from services.process.extract import ppt, xls
+from services.process.extract.extractor import ChildExtractor
 from services.process.extract.ole import Compound, OleError
+from shared.errors import UnprocessableContent
+from shared.model import media
 
 FILES = Path(__file__).parents[3] / "files"
 OLD = sorted(path for kind in ("xls", "ppt", "msg") for path in (FILES / kind).iterdir())
@@ -39,6 +42,18 @@ def test_damage_is_an_error_or_nothing_and_soon(path: Path) -> None:
                 assert len(compound.read(entry)) <= len(damaged) + 4096
         except OleError:
             pass
+
+
+async def test_a_workbook_for_which_the_library_gives_up_is_refused(tmp_path: Path) -> None:
+    """One changed byte makes it ask for 500 GB and abort; that is a verdict on the file, not a dead worker."""
+    data = bytearray((FILES / "xls" / "xlwt.xls").read_bytes())
+    data[1720] = 0xA9
+    (tmp_path / "a.xls").write_bytes(data)
+    async with ChildExtractor(work_dir=tmp_path) as extractor:
+        with pytest.raises(UnprocessableContent) as caught:
+            async for _ in extractor.extract(tmp_path / "a.xls", media_type=media.XLS):
+                pass
+    assert caught.value.code == "TOO_COMPLEX"
 
 
 def test_a_chain_that_is_a_circle_ends() -> None:
