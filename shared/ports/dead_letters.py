@@ -163,6 +163,10 @@ class LetterIntake(Protocol):
         """Say whether there is such a letter."""
         ...
 
+    async def resolve(self, letter_id: UUID) -> bool:
+        """Note that a replayed message needs nothing more; False if its letter was not waiting for that."""
+        ...
+
 
 class LetterDirectory(Protocol):
     """Letters as operators see them."""

@@ -1,4 +1,8 @@
-"""What Pub/Sub gave up on becomes a row: insert, commit, then ack. Taken in twice, it is there once."""
+"""What Pub/Sub gave up on becomes a row: insert, commit, then ack. Taken in twice, it is there once.
+
+A bell does not: what it rang for stands in the database, and is rung for again by the run that finds this. While a
+backlog is worked off, pushed bells are answered "busy" until their attempts are used up, and nothing is wrong.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,10 @@ from datetime import UTC, datetime
 import structlog
 
 from services.recover.budget import Budget
-from shared.errors import HeadraceError, RetryableError, code_of
-from shared.events.catalogue import DeadLettered
-from shared.events.envelope import EVENT_TYPE
+from shared.errors import HeadraceError, InvalidRequest, RetryableError, code_of
+from shared.events.catalogue import DeadLettered, WorkBell
+from shared.events.envelope import EVENT_TYPE, read
+from shared.model.job import Lane
 from shared.ports.broker import Delivery, Inbox, Taken
 from shared.ports.dead_letters import LetterIntake, UndeliveredMessage, letter_id_of
 
@@ -22,6 +27,9 @@ SOURCE_TIME = "CloudPubSubDeadLetterSourceTopicPublishTime"
 SOURCE_COUNT = "CloudPubSubDeadLetterSourceDeliveryCount"
 """Attributes that Pub/Sub adds when it forwards, https://cloud.google.com/pubsub/docs/handling-failures."""
 
+BELLS = frozenset(f"work-{lane}" for lane in Lane)
+"""The subscriptions that bring bells."""
+
 WAIT_SECONDS = 1.0
 
 
@@ -30,9 +38,9 @@ async def intake(
 ) -> Counter[str]:
     """Take letters in until none come or the budget is spent; one that cannot be kept is left where it is.
 
-    `subscriptions` translates resource ids to the names that the product uses.
+    `subscriptions` translates resource ids to the names that the product uses. Bells are counted as `bells`.
     """
-    counts: Counter[str] = Counter(new=0, failed_again=0, known=0, confirmed=0, errors=0)
+    counts: Counter[str] = Counter(new=0, failed_again=0, known=0, confirmed=0, bells=0, errors=0)
     while not budget.spent:
         taken = await inbox.take(limit=batch_size, wait_seconds=WAIT_SECONDS)
         if not taken:
@@ -70,7 +78,19 @@ async def _take_in(delivery: Delivery, letters: LetterIntake, subscriptions: Map
     told_by_us = SOURCE not in delivery.attributes and delivery.attributes.get(EVENT_TYPE) == DeadLettered.TYPE
     if told_by_us and message.letter_id is not None and await letters.is_known(message.letter_id):
         return "confirmed"
+    if message.subscription in BELLS and _is_bell(delivery):
+        if message.letter_id is not None:
+            await letters.resolve(message.letter_id)
+        return "bells"
     return (await letters.take_in(message)).value
+
+
+def _is_bell(delivery: Delivery) -> bool:
+    try:
+        read(WorkBell, delivery.data, delivery.attributes)
+    except InvalidRequest:
+        return False
+    return True
 
 
 def undelivered(delivery: Delivery, subscriptions: Mapping[str, str]) -> UndeliveredMessage:

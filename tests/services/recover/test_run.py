@@ -7,8 +7,9 @@ from collections import Counter
 from dataclasses import replace
 
 from services.recover.budget import Budget
-from services.recover.duties.intake import SOURCE
+from services.recover.duties.intake import BELLS, SOURCE
 from services.recover.run import RecoverRun
+from shared.pubsub.topics import SUBSCRIPTIONS, WORK
 from tests.fakes import BUCKET
 from tests.plugins.road import Road, _recover_settings, delivery
 
@@ -59,3 +60,59 @@ async def test_what_the_broker_gave_up_on_is_replayed_and_resolved_in_one_run(ro
         assert f'headrace_dead_letters_total{{event="{event}",origin="message"}} 1.0' in road.metrics.text()
     await road.work_off()
     assert await road.in_step()
+
+
+async def test_bells_that_pub_sub_gave_up_on_leave_no_letter(road: Road) -> None:
+    """A healthy backlog whose pushed bells were answered "busy" ten times: no letter, and it is worked off."""
+    names = [f"{n}.txt" for n in range(4)]
+    for name in names:
+        road.bucket.put(name, name.encode())
+        await road.notify(name)
+    bells = road.publisher.of("work")
+    assert len(bells) == len(names)
+    road.undelivered.waiting = [
+        replace(
+            delivery("dead-letters-intake", bell.data, dict(bell.attributes) | {SOURCE: "headrace-work-interactive"}),
+            message_id=str(n),
+        )
+        for n, bell in enumerate(bells)
+    ]
+    await road.shift_clock(3600)
+    summary = await road.recover()
+    assert summary["ok"], summary
+    assert summary["duties"]["intake"] == {
+        "new": 0, "failed_again": 0, "known": 0, "confirmed": 0, "bells": len(names), "errors": 0
+    }  # fmt: skip
+    assert summary["figures"]["dead_letters_open"] == 0
+    assert await road.value("select count(*) from dead_letters") == 0
+    assert road.undelivered.waiting == []
+    assert len(road.publisher.of("work")) == 2 * len(names), "each job is rung for again"
+    await road.work_off()
+    assert await road.in_step()
+
+
+async def test_a_bell_that_cannot_be_read_is_a_letter(road: Road) -> None:
+    """What came to a lane and is no bell is kept: nobody else would ever hear of it."""
+    said = {"lane": "bulk", SOURCE: "headrace-work-bulk"}
+    road.undelivered.waiting = [delivery("dead-letters-intake", b"{", said)]
+    summary = await road.recover()
+    assert summary["duties"]["intake"]["new"] == 1
+    assert (await road.value("select subscription from dead_letters")) == "work-bulk"
+
+
+async def test_a_letter_about_a_bell_is_resolved_when_the_bell_comes_again(road: Road) -> None:
+    """A letter of a release that kept bells needs nothing more: it is not reopened by the replayed bell's end."""
+    malformed = delivery("dead-letters-intake", b"{", {SOURCE: "headrace-work-bulk"})
+    road.undelivered.waiting = [malformed]
+    await road.recover()
+    letter = str(await road.value("select id from dead_letters"))
+    road.undelivered.waiting = [
+        replace(malformed, data=b'{"lane": "bulk"}', attributes={**malformed.attributes, "dead_letter_id": letter})
+    ]
+    assert (await road.recover())["duties"]["intake"]["bells"] == 1
+    assert await road.value("select state from dead_letters") == "resolved"
+
+
+def test_bells_come_from_the_subscriptions_of_their_topic() -> None:
+    """The names by which recover knows bells are those of the table."""
+    assert {entry.name for entry in SUBSCRIPTIONS if entry.topic == WORK} == BELLS
