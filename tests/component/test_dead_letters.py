@@ -14,7 +14,6 @@ import pytest
 from services.recover.budget import Budget
 from services.recover.duties.intake import SOURCE, SOURCE_COUNT, SOURCE_TIME, intake
 from services.recover.duties.replays import replays as replays_duty
-from shared.clock import SystemClock
 from shared.errors import DependencyUnavailable, InvalidRequest, UnprocessableContent
 from shared.events.catalogue import DeadLettered
 from shared.ports.broker import Delivery, Message, Taken
@@ -32,7 +31,7 @@ from shared.ports.stores import Scope
 from shared.postgres.dead_letters import PostgresLetterDirectory
 from shared.postgres.replays import PostgresReplayStore
 from shared.worker.replay import Replays, resolving
-from tests.plugins.clock import ManualClock
+from tests.plugins.clock import SleepersClock
 from tests.plugins.road import Road, delivery
 
 TOPICS = {"uploads-ingest": "uploads", "work-interactive": "work", "work-bulk": "work"}
@@ -41,20 +40,12 @@ EVERYTHING = LetterFilter()
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-class Sleepers(ManualClock):
-    """Time passes only while somebody sleeps, and really does: the rate of a replay is held by the database's clock."""
-
-    async def sleep(self, seconds: float) -> None:
-        await SystemClock().sleep(seconds)
-        self.advance(seconds)
-
-
 class Desk:
     """Everything about dead letters, on a road."""
 
     def __init__(self, road: Road) -> None:
         self.road = road
-        self.clock = Sleepers()
+        self.clock = SleepersClock()
         self.store = PostgresReplayStore(road.database, ReplayRules(topics=TOPICS))
         self.letters = PostgresLetterDirectory(road.database)
         self.replays = Replays(self.store, self.letters, clock=self.clock)

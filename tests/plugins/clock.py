@@ -1,9 +1,11 @@
-"""A clock that moves only when a test moves it."""
+"""Clocks that stand still: until a test moves them, or but for those who sleep."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import count
+
+from shared.clock import SystemClock
 
 
 class ManualClock:
@@ -37,3 +39,12 @@ class ManualClock:
         self._elapsed_seconds += seconds
         while self._sleepers and self._sleepers[0][0] <= self._elapsed_seconds:
             heappop(self._sleepers)[2].set()
+
+
+class SleepersClock(ManualClock):
+    """Moves only while somebody sleeps, and they really do: for waits whose end is told by the database's clock."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return when that time has really passed."""
+        await SystemClock().sleep(seconds)
+        self.advance(seconds)
