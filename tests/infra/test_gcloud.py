@@ -19,14 +19,28 @@ import pytest
 from shared.local.pubsub.endpoint import Endpoint, serve
 from shared.local.pubsub.topology import Topology
 from shared.local.pubsub.wire import PubsubMessage
-from shared.pubsub.topics import DEAD_LETTERS, UPLOADS, subscription_path, topic_path, topology
+from shared.pubsub.topics import (
+    DEAD_LETTERS,
+    PREFIX,
+    SUBSCRIPTIONS,
+    UPLOADS,
+    WORK,
+    subscription_path,
+    topic_path,
+    topology,
+)  # fmt: skip
 from tests.architecture.repository import ROOT
 
 PROJECT = "test-project"
 PATIENCE_SECONDS = 120.0
-INSPECT, INGEST, REPLAYS = (
-    subscription_path(PROJECT, name) for name in ("dead-letters-inspect", "uploads-ingest", "replay-recover")
+INSPECT, INGEST, REPLAYS, BELLS = (
+    subscription_path(PROJECT, name)
+    for name in ("dead-letters-inspect", "uploads-ingest", "replay-recover", "work-interactive")
 )
+PUSHED = {"headrace-uploads-ingest": "uploads-ingest", "headrace-replay-recover": "replay-recover"}
+"""What the Terraform root pushes unless it is told otherwise; `test_the_page_says_what_can_be_pulled` compares."""
+
+NOBODY = "http://127.0.0.1:1"
 LETTER = "0192f0c1-7d1e-7c3a-9d8e-000000000001"
 
 _BLOCK = re.compile(r"^```sh local (?P<name>[\w-]+)\n(?P<commands>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -46,7 +60,11 @@ class Operator:
 
     async def does(self, *blocks: str, **variables: str) -> str:
         """Run blocks of the page in one shell; return what was printed."""
-        script = "\n".join(("set -euo pipefail", *(BLOCKS[name] for name in blocks)))
+        return await self.runs("\n".join(BLOCKS[name] for name in blocks), **variables)
+
+    async def runs(self, commands: str, **variables: str) -> str:
+        """Run commands in one shell that stops at the first that fails; return what was printed."""
+        script = f"set -euo pipefail\n{commands}"
         shell = await asyncio.create_subprocess_exec(
             "bash",
             "-c",
@@ -82,11 +100,13 @@ class Operator:
 
 @pytest.fixture
 async def operator(tmp_path: Path) -> AsyncIterator[Operator]:
-    """Serve the product's own topics, and send gcloud there with an empty configuration of its own."""
+    """Serve the topology that a deployment has by default, to an empty gcloud; pushes reach nobody, and so wait."""
     table: dict[str, Any] = topology(PROJECT)
     for entry in table["subscriptions"]:
         for name in [name for name, value in entry.items() if value is None]:
             del entry[name]
+        if logical := PUSHED.get(entry["name"]):
+            entry["push_endpoint"] = f"{NOBODY}/push/{logical}"
     async with serve(topology=Topology.model_validate(table)) as endpoint:
         environment = {
             "PATH": os.environ["PATH"],
@@ -172,11 +192,29 @@ async def test_seeking_to_a_time_skips_what_is_older(operator: Operator) -> None
 @pytest.mark.slow
 @with_gcloud
 async def test_what_waits_is_looked_at_without_taking_it(operator: Operator) -> None:
-    """The runbook's first look at a subscription shows its messages and acknowledges none."""
+    """The runbook's first look says who is pushed to, shows messages that are pulled, and acknowledges none."""
+    operator.endpoint.broker.publish(
+        topic_path(PROJECT, WORK), [PubsubMessage(data=b"{}", attributes={"lane": "interactive"})], 1
+    )
+    pushed, pulled = (await operator.does("backlog")).splitlines()
+    assert pushed.split() == [f"{NOBODY}/push/uploads-ingest", "60"]
+    assert pulled.split() == ["60"]
+    assert "interactive" in await operator.does("backlog-pulled")
+    assert len(list(operator.endpoint.broker.subscription(BELLS).unread())) == 1
+
+
+@pytest.mark.slow
+@with_gcloud
+async def test_what_pushes_cannot_be_pulled_until_it_is_paused(operator: Operator) -> None:
+    """As the page says: the broker refuses, and without an endpoint it hands over what waits."""
     uploads = topic_path(PROJECT, UPLOADS)
     operator.endpoint.broker.publish(uploads, [PubsubMessage(attributes={"objectId": "waiting.pdf"})], 1)
-    assert "waiting.pdf" in await operator.does("backlog")
-    assert len(list(operator.endpoint.broker.subscription(INGEST).unread())) == 1
+    pull = BLOCKS["backlog-pulled"].replace("work-interactive", "uploads-ingest").replace("lane", "objectId")
+    with pytest.raises(AssertionError, match="FAILED_PRECONDITION"):
+        await operator.runs(pull)
+    await operator.does("pause")
+    operator.endpoint.broker.subscription(INGEST).seek(datetime(2000, 1, 1, tzinfo=UTC))  # as if the back-off were over
+    assert "waiting.pdf" in await operator.runs(pull)
 
 
 @pytest.mark.slow
@@ -191,7 +229,7 @@ async def test_deliveries_are_paused_and_resumed(operator: Operator) -> None:
     token = config.push_config.oidc_token
     assert (token.service_account_email, token.audience) == (account, "headrace-ingest")
     await operator.does("pause")
-    assert operator.endpoint.broker.pushing() == []
+    assert [one.config.name for one in operator.endpoint.broker.pushing()] == [REPLAYS]
 
 
 def test_every_local_block_is_tried() -> None:
@@ -199,3 +237,17 @@ def test_every_local_block_is_tried() -> None:
     tried = set(re.findall(r'"([\w-]+)"', "".join(re.findall(r"does\(([^)]*)", Path(__file__).read_text()))))
     assert set(BLOCKS) == tried & set(BLOCKS)
     assert {"look", "replay-all", "restore"} <= set(BLOCKS)
+
+
+def test_the_page_says_what_can_be_pulled() -> None:
+    """Its table has each subscription once, and agrees with what the root pushes by default."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    (table,) = re.findall(r"^\| subscription \| can be pulled \|\n(.*?)\n\n", page, re.MULTILINE | re.DOTALL)
+    said = {name: line for line in table.splitlines() for name in re.findall(r"`(headrace-[\w-]+)`", line)}
+    assert said.keys() == {PREFIX + entry.name for entry in SUBSCRIPTIONS}
+    root = "".join((ROOT / "infra" / "terraform" / name).read_text() for name in ("main.tf", "variables_services.tf"))
+    assert re.search(r'variable "ingest_mode".*?default     = "push"', root, re.DOTALL)
+    assert re.search(r'variable "process_mode".*?default     = "worker_pool"', root, re.DOTALL)
+    assert re.search(r"push   = \{.*recover = true \}", root)
+    by_default = {name for name, line in said.items() if "the default pushes" in line or "never" in line}
+    assert by_default == set(PUSHED)
