@@ -127,7 +127,7 @@ async def one_run(environment: Mapping[str, str]) -> dict[str, Any]:
 # `python -m services.recover --once`, with the time of one duty and the memory of the process told at its end.
 _RUN = """
 import json, resource, sys, time
-from services.recover import __main__ as recover
+from services.recover import main as recover
 from services.recover.run import RecoverRun
 do, took = RecoverRun._do, {}
 async def timed(self, name, *rest):

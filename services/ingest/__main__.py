@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from services.ingest.app import build
-from services.ingest.settings import IngestSettings
-from shared.runtime.app import run
+from shared.collector import pause
 
 if __name__ == "__main__":
+    pause()
+
+    from services.ingest.app import build
+    from services.ingest.settings import IngestSettings
+    from shared.runtime.app import run
+
     run(build, IngestSettings)

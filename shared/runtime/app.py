@@ -19,6 +19,7 @@ from typing import NoReturn, TypeVar
 import structlog
 from aiohttp import web
 
+from shared import collector
 from shared.clock import SystemClock
 from shared.errors import ConfigurationError, HeadraceError, code_of
 from shared.runtime.health import Ping, add_health_routes
@@ -139,9 +140,12 @@ async def _main(build: Build[S], settings: S) -> int:
         async with AsyncExitStack() as stack:
 
             async def opened() -> Service:
-                async with AsyncExitStack() as attempt:
-                    service = await build(settings, attempt)
-                    await stack.enter_async_context(attempt.pop_all())
+                try:
+                    async with AsyncExitStack() as attempt:
+                        service = await build(settings, attempt)
+                        await stack.enter_async_context(attempt.pop_all())
+                finally:
+                    collector.resume()  # also where it failed: what is waited for may be away for hours
                 return service
 
             service = await when_possible(opened, settings, stopping=stop, clock=SystemClock())

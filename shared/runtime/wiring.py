@@ -23,6 +23,7 @@ from shared.model.price import MICROS, Prices
 from shared.ports.broker import Handler
 from shared.ports.dead_letters import ReplayRules
 from shared.ports.models import Embedder, ImageReader, Turns
+from shared.ports.storage import ObjectStore
 from shared.postgres.budgets import PostgresBudgets
 from shared.postgres.chunks import PostgresChunkIndex
 from shared.postgres.dead_letters import PostgresDeadLetterStore, PostgresLetterDirectory
@@ -42,7 +43,7 @@ from shared.pubsub import topics
 from shared.runtime.identity import Certificates, TokenVerifier
 from shared.runtime.push import ANSWER_SECONDS, Deliveries, PushEndpoint
 from shared.settings import CommonSettings, DeliverySettings, ModelSettings, OwnerSettings
-from shared.storage.gcs import CloudStorage
+from shared.storage.late import LateStorage
 from shared.telemetry.instruments import POOL_CONNECTIONS
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
@@ -78,9 +79,9 @@ async def database(settings: CommonSettings, metrics: Metrics | None = None) -> 
             yield pool
 
 
-def object_store(settings: CommonSettings) -> CloudStorage:
-    """Return the bucket's adapter, to be entered."""
-    return CloudStorage(project_id=settings.google_cloud_project_id, emulator_host=settings.storage_emulator_host)
+def object_store(settings: CommonSettings) -> LateStorage:
+    """Return the bucket's adapter, to be entered; its first call opens it."""
+    return LateStorage(project_id=settings.google_cloud_project_id, emulator_host=settings.storage_emulator_host)
 
 
 def publisher(settings: CommonSettings, metrics: Metrics) -> PubSubPublisher:
@@ -256,7 +257,7 @@ def outbox(database: Database) -> PostgresOutbox:
     return PostgresOutbox(database)
 
 
-def synchroniser(settings: OwnerSettings, database: Database, storage: CloudStorage, tracing: Tracing) -> Synchroniser:
+def synchroniser(settings: OwnerSettings, database: Database, storage: ObjectStore, tracing: Tracing) -> Synchroniser:
     """Return what brings one object in step."""
     return Synchroniser(
         PostgresDocumentStore(database, max_attempts=settings.max_retry_attempts + 1),

@@ -10,9 +10,6 @@ import importlib.metadata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opentelemetry.exporter.otlp.proto.http import Compression
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SpanExporter
@@ -41,6 +38,9 @@ class Export:
         """Return a new exporter of spans, or None."""
         if self.endpoint is None:
             return None
+        from opentelemetry.exporter.otlp.proto.http import Compression  # noqa: PLC0415 - only where it is used
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - as above
+
         return OTLPSpanExporter(
             endpoint=f"{self.endpoint.rstrip('/')}/v1/traces",
             timeout=EXPORT_TIMEOUT_SECONDS,
@@ -52,6 +52,9 @@ class Export:
         """Return a new exporter of metrics, or None."""
         if self.endpoint is None:
             return None
+        from opentelemetry.exporter.otlp.proto.http import Compression  # noqa: PLC0415 - only where it is used
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415 - as above
+
         return OTLPMetricExporter(
             endpoint=f"{self.endpoint.rstrip('/')}/v1/metrics",
             timeout=EXPORT_TIMEOUT_SECONDS,
