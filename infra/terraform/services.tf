@@ -180,6 +180,9 @@ module "process_pool" {
   env             = local.process_env
   secret_env      = local.model_secrets
   kms_key         = local.kms_key
+
+  # It takes work from its first second on, and refers to no subscription: its code knows their names.
+  depends_on = [module.messaging, module.storage]
 }
 
 module "process_push" {

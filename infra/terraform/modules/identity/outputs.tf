@@ -1,6 +1,7 @@
 output "emails" {
-  description = "Addresses of the accounts, by name."
+  description = "Addresses of the accounts, by name, once they have their rights on the project: what runs as them waits for these."
   value       = local.emails
+  depends_on  = [google_project_iam_member.this]
 }
 
 output "members" {

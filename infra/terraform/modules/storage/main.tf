@@ -80,6 +80,6 @@ resource "google_storage_notification" "this" {
   payload_format = "JSON_API_V1"
   event_types    = ["OBJECT_FINALIZE", "OBJECT_DELETE", "OBJECT_ARCHIVE", "OBJECT_METADATA_UPDATE"]
 
-  # Cloud Storage tries the topic when the notification is made.
-  depends_on = [google_pubsub_topic_iam_member.notifies]
+  # Cloud Storage tries the topic when the notification is made; and nobody is told of objects that they cannot read yet.
+  depends_on = [google_pubsub_topic_iam_member.notifies, google_storage_bucket_iam_member.this]
 }
