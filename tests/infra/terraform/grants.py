@@ -53,6 +53,8 @@ BY_VERTEX_AND_GOOGLE = {
     "recover": TELEMETRY,
 }
 
+BY_VERTEX = {"api": {VERTEX}, "process": {VERTEX}}
+
 PROCESS_PULLS = {
     "process": {(*_subscription(lane), "roles/pubsub.subscriber") for lane in ("work-interactive", "work-bulk")}
 }
@@ -67,6 +69,7 @@ SERVICES: dict[str, tuple[dict[str, set[tuple[str, str, str]]], ...]] = {
     "default": (ALWAYS, BY_VERTEX_AND_GOOGLE, PROCESS_PULLS, INGEST_IS_PUSHED),
     "turned": (ALWAYS, BY_VERTEX_AND_GOOGLE, INGEST_PULLS, PROCESS_IS_PUSHED),
     "full": (ALWAYS, BY_KEY, PROCESS_PULLS, INGEST_IS_PUSHED),
+    "sized": (ALWAYS, BY_VERTEX, PROCESS_PULLS, INGEST_IS_PUSHED),
 }
 
 # The stand-in's answers to what the project's number and its storage agent are.
@@ -135,12 +138,13 @@ NAMED: set[Grant] = {
 }
 
 
-def expected_grants(variant: str) -> set[Grant]:
-    """Return who may do what in a variant."""
+def expected_grants(variant: str, bucket: str) -> set[Grant]:
+    """Return who may do what in a variant, whose bucket may have a name of its own."""
     services = {
         (f"serviceAccount:headrace-{name}@demo-project.iam.gserviceaccount.com", *grant)
         for table in SERVICES[variant]
         for name, grants in table.items()
         for grant in grants
     }
-    return services | AGENTS | (NAMED if variant == "full" else set())
+    table = services | AGENTS | (NAMED if variant == "full" else set())
+    return {(member, kind, bucket if thing == BUCKET[1] else thing, role) for member, kind, thing, role in table}

@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-REFUSED = "refused"
-"""Not a check: the plan itself ends with an error."""
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """One mistake, and which check finds it in which variant."""
-
-    file: str
-    old: str
-    new: str
-    found_by: str
-    variant: str = "default"
+from tests.infra.terraform.mistake import REFUSED, Mutation
 
 
 def _in(module: str, *mistakes: tuple[str, ...]) -> list[Mutation]:
@@ -113,7 +99,12 @@ MUTATIONS = [
         ("custom_audiences    = [var.name]", "", REFUSED),
         ('path = "/readyz"', 'path = "/"', "instances_are_probed_and_bounded"),
         ('path = "/livez"', 'path = "/readyz"', "instances_are_probed_and_bounded"),
-        ("cpu_idle          = !var.always_on", "cpu_idle          = true", "who_pulls_is_always_there", "turned"),
+        (
+            "cpu_idle          = !var.always_on",
+            "cpu_idle          = true",
+            "instances_are_probed_and_bounded",
+            "turned",
+        ),
         ("EXECUTION_ENVIRONMENT_GEN2", "EXECUTION_ENVIRONMENT_GEN1", "instances_are_probed_and_bounded"),
         ("ingress             = var.ingress", 'ingress             = "INGRESS_TRAFFIC_ALL"', "nothing_is_public"),
         (
@@ -146,7 +137,7 @@ MUTATIONS = [
         "secrets",
         ("secret_data_wo         = var.values[each.key]", "secret_data = var.values[each.key]", REFUSED, "full"),
     ),
-    *_in("registry", ("immutable_tags = true", "immutable_tags = false", "each_workload_runs_its_image")),
+    *_in("registry", ("immutable_tags = true", "immutable_tags = false", "releases_stay_in_the_registry")),
     *_in("project", ("disable_on_destroy = false", "disable_on_destroy = true", "apis_are_enabled_and_left_alone")),
     *_in(
         "network", ("auto_create_subnetworks = false", "auto_create_subnetworks = true", "the_network_is_made_or_taken")

@@ -53,10 +53,10 @@ class Workload:
         return {entry["name"]: entry.get("value") or UNKNOWN for entry in self.container["env"]}
 
     @property
-    def secrets(self) -> dict[str, str]:
-        """Names of variables that come out of Secret Manager, and of which secret."""
+    def secrets(self) -> dict[str, dict[str, str]]:
+        """Names of variables that come out of Secret Manager, and of which version of which secret."""
         return {
-            entry["name"]: entry["value_source"][0]["secret_key_ref"][0]["secret"]
+            entry["name"]: entry["value_source"][0]["secret_key_ref"][0]
             for entry in self.container["env"]
             if entry.get("value_source")
         }
@@ -76,6 +76,10 @@ class Plan:
         """Take what `terraform show -json` printed, and which variant was planned."""
         self.variant = variant
         self.text = json.dumps(shown)
+        self.given: dict[str, Any] = {name: one.get("value") for name, one in shown["variables"].items()}
+        """Every variable of the root, as it was given (an object without what it leaves out) or by its default."""
+        self.configuration: dict[str, Any] = shown["configuration"]
+        """What is written, before anything is worked out: who refers to what, and who waits for whom."""
         self.resources = [
             Resource(
                 change["address"],
@@ -95,6 +99,12 @@ class Plan:
         found = {one["name"]: one for one in self.of(kind).values()}
         assert len(found) == len(self.of(kind)), f"two {kind} of one name"
         return found
+
+    def at(self, address: str) -> Resource:
+        """Return the resource of an address; `AssertionError` if there is none."""
+        found = [one for one in self.resources if one.address == address]
+        assert found, f"{address} is not made"
+        return found[0]
 
     def one(self, kind: str) -> Resource:
         """Return the only resource of a type."""
@@ -120,6 +130,32 @@ class Plan:
             for one in self.resources
             if one.type.endswith("_iam_member")
         }
+
+
+def stated(value: Any) -> Any:
+    """Return what a block says: without what is empty or only known later; a block that stands once is no list."""
+    if isinstance(value, dict):
+        said = {name: stated(one) for name, one in value.items()}
+        return {name: one for name, one in said.items() if one not in (None, "", [], {}, UNKNOWN)}
+    if isinstance(value, list):
+        if len(value) == 1 and isinstance(value[0], dict):
+            return stated(value[0])
+        return [stated(one) for one in value]
+    return value
+
+
+def differences(found: Any, expected: Any, path: str = "") -> list[str]:
+    """Return where two blocks differ, a line each: a whole block would be a page."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return [
+            line
+            for name in sorted(found.keys() | expected.keys())
+            for line in differences(found.get(name), expected.get(name), f"{path}.{name}" if path else name)
+        ]
+    if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        pairs = enumerate(zip(found, expected, strict=True))
+        return [line for n, (one, other) in pairs for line in differences(one, other, f"{path}[{n}]")]
+    return [] if found == expected else [f"{path} is {found!r}, not {expected!r}"]
 
 
 def _thing(grant: Resource) -> str:

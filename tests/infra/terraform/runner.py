@@ -33,14 +33,33 @@ REQUIRED = {
 
 KEY = "a-key-that-nobody-may-see"
 
+# Each variable of the root is unlike its default in one of these at least: test_variables.py looks where it arrives.
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
-    # The other way of every service that has two.
-    "turned": {"process_mode": "push", "ingest_mode": "pull"},
+    # The other way of every service that has two, in a network that is there and not peered yet.
+    "turned": {
+        "process_mode": "push",
+        "ingest_mode": "pull",
+        "process": {
+            "cpu": "4",
+            "memory_mib": 6144,
+            "instances": 2,
+            "max_instances": 5,
+            "concurrency": 3,
+            "pool_size": 9,
+            "extract_memory_mib": 1536,
+        },
+        "network": {
+            "network_id": "projects/demo-project/global/networks/shared",
+            "subnetwork_id": "projects/demo-project/regions/us-central1/subnetworks/run",
+            "peered": False,
+        },
+    },
     # Everything that is optional.
     "full": {
         "model_access": "api_key",
         "gemini_api_key": KEY,
+        "gemini_api_key_version": 2,
         "cmek": True,
         "telemetry_exporter": "otlp",
         "otlp_endpoint": "http://collector.example:4318",
@@ -58,6 +77,68 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "network_id": "projects/demo-project/global/networks/shared",
             "subnetwork_id": "projects/demo-project/regions/us-central1/subnetworks/run",
         },
+    },
+    # Everything that has a size, a place or a name, each unlike its default.
+    "sized": {
+        "image_tag": "r2",
+        "runbook_base_url": "https://wiki.example/runbooks.md",
+        "region": "europe-west4",
+        "labels": {"team": "search"},
+        "image_repository": "europe-docker.pkg.dev/builds/headrace",
+        "deletion_protection": False,
+        "subnetwork_range": "10.9.0.0/25",
+        "bucket": "our-files",
+        "bucket_location": "EU",
+        "bucket_versioning": True,
+        "noncurrent_days": 90,
+        "model_region": "us-east5",
+        "embedding_model": "text-embedding-005",
+        "embedding_dimensions": 256,
+        "telemetry_exporter": "none",
+        "log_level": "DEBUG",
+        "database_version": "POSTGRES_17",
+        "database_tier": "db-perf-optimized-N-4",
+        "database_edition": "ENTERPRISE_PLUS",
+        "database_available": "ZONAL",
+        "database_disk_gib": 200,
+        "database_backups_kept": 30,
+        "database_log_days": 14,
+        "database_maintenance_memory_mib": 2048,
+        "database_max_connections": 500,
+        "api": {
+            "cpu": "2",
+            "memory_mib": 2048,
+            "min_instances": 1,
+            "max_instances": 6,
+            "concurrency": 40,
+            "pool_size": 7,
+        },
+        "ingest": {
+            "cpu": "4",
+            "memory_mib": 3072,
+            "min_instances": 2,
+            "max_instances": 7,
+            "concurrency": 9,
+            "pool_size": 6,
+        },
+        "process": {
+            "cpu": "8",
+            "memory_mib": 8192,
+            "instances": 3,
+            "concurrency": 3,
+            "pool_size": 9,
+            "extract_memory_mib": 2048,
+            "max_instances": 4,
+        },
+        "on_failed_overwrite": "keep",
+        "recover": {"cpu": "2", "max_instances": 3, "pool_size": 8},
+        "recover_schedule": "*/10 * * * *",
+        "notification_channels": ["projects/demo-project/notificationChannels/1"],
+        "oldest_unacked_seconds": 600,
+        "error_ratio": 0.1,
+        "model_tokens_per_day": 1000000,
+        "billing_account": "012345-6789AB-CDEF01",
+        "monthly_budget": 900,
     },
 }
 

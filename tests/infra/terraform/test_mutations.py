@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from shared.errors import HeadraceError
-from tests.infra.terraform import checks_data
-from tests.infra.terraform.checks import CHECKS
-from tests.infra.terraform.mistakes import MUTATIONS, REFUSED, WIRING, Mutation
+from tests.infra.terraform.all_checks import CHECKS
+from tests.infra.terraform.mistake import REFUSED, Mutation
+from tests.infra.terraform.mistakes import MUTATIONS as SEEN
+from tests.infra.terraform.mistakes import WIRING
+from tests.infra.terraform.mistakes_unseen import UNSEEN
 from tests.infra.terraform.plan import Plan
 from tests.infra.terraform.runner import SOURCE, VARIANTS, Refused, Terraform
 
-assert checks_data, "imported for its checks"
+MUTATIONS = SEEN + UNSEEN
 
 
 def test_there_are_enough_of_them() -> None:

@@ -6,12 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.infra.terraform import checks_data
-from tests.infra.terraform.checks import CHECKS
+from tests.infra.terraform.all_checks import CHECKS
 from tests.infra.terraform.plan import Plan
 from tests.infra.terraform.runner import REQUIRED, SOURCE, VARIANTS, Refused, Terraform
-
-assert checks_data, "imported for its checks"
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
