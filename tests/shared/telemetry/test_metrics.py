@@ -89,4 +89,4 @@ def test_every_instrument_is_counted_on() -> None:
     places = [path for folder in ("shared", "services") for path in (ROOT / folder).rglob("*.py")]
     code = "".join(path.read_text() for path in places if path.name != "instruments.py")
     names = [name for name, value in vars(instruments).items() if isinstance(value, instruments.Instrument)]
-    assert [name for name in names if not re.search(rf"[(\s]{name}\b,", code)] == []
+    assert [name for name in names if not re.search(rf"[(\s]{name}\b[,)]", code)] == []
