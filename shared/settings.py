@@ -153,6 +153,9 @@ class CommonSettings(DatabaseSettings):
         validation_alias=AliasChoices("K_REVISION", "CLOUD_RUN_WORKER_POOL_REVISION", "k_revision"),
         description="Set by Cloud Run; traces and metrics name it",
     )
+    cloud_region: str | None = Field(
+        None, min_length=1, description="Where this service itself runs; traces and metrics say so"
+    )
     cloud_run_worker_pool: str | None = Field(None, description="Set by Cloud Run in worker pools, as K_SERVICE is")
     cloud_run_job: str | None = Field(None, description="Set by Cloud Run in jobs, as K_SERVICE is")
     worker_name: str = Field(default_factory=_own_name, description="Lease owner")

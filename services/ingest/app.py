@@ -34,7 +34,11 @@ async def build(settings: IngestSettings, stack: AsyncExitStack) -> Service:
     consumer = Consumer(resolving(handler, letters, metrics), tracing=tracing, metrics=metrics, gate=gate)
     notifications = await stack.enter_async_context(
         wiring.deliveries(
-            settings, {"uploads-ingest": (consumer, settings.ingest_concurrency)}, metrics=metrics, gate=gate
+            settings,
+            {"uploads-ingest": (consumer, settings.ingest_concurrency)},
+            tracing=tracing,
+            metrics=metrics,
+            gate=gate,
         )
     )
     return Service(

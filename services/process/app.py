@@ -137,6 +137,7 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         wiring.deliveries(
             settings,
             {subscription: (consumer, concurrency) for subscription, concurrency in lanes.items()},
+            tracing=tracing,
             metrics=metrics,
             gate=gate,
             slots=asyncio.Semaphore(settings.process_concurrency),

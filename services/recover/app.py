@@ -78,6 +78,7 @@ async def recover_run(settings: RecoverSettings, stack: AsyncExitStack) -> tuple
             wiring.deliveries(
                 settings,
                 {"replay-recover": (consumer, 1)},
+                tracing=tracing,
                 metrics=metrics,
                 gate=gate,
                 # A request to this service ends when a run would have to.

@@ -24,6 +24,7 @@ from shared.errors import HeadraceError, RetryableError, code_of
 from shared.ports.pruning import PruningStore
 from shared.ports.storage import ObjectStore
 from shared.ports.stores import Outbox, RecoverStore
+from shared.telemetry.flush import flush
 from shared.telemetry.instruments import DEAD_LETTERS, RECOVER_ACTIONS, RECOVER_RUNS, RECOVER_SECONDS
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
@@ -143,6 +144,7 @@ class RecoverRun:
         self.gauges.compared(duties.get("reconcile"))
         await self._keep(started_at, summary | {"cursors": cursors}, errors)
         _log.info("recover.done", **summary)
+        await flush(self._tracing, self._metrics)  # after the answer the processor may stand still until the next run
         return summary
 
     async def _due(self, errors: dict[str, str], *, now: set[str]) -> dict[str, Cursor] | None:

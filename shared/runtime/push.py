@@ -36,6 +36,11 @@ ANSWER_SECONDS = 590.0
 SLOT_SECONDS = 5.0
 GATE_SECONDS = 30.0  # longer than the gate's longest wait and question together, or it would never be asked
 
+
+async def _nothing() -> None:
+    return None
+
+
 Verify = Callable[[web.Request], Awaitable[object]]
 """Returns who calls, or raises."""
 
@@ -63,8 +68,13 @@ class PushEndpoint:
         answer_seconds: float = ANSWER_SECONDS,
         slot_seconds: float = SLOT_SECONDS,
         max_body_bytes: int = MAX_BODY_BYTES,
+        idle: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
-        """Believe callers that `verify` lets pass. After `stop`, what is in hand has `drain_seconds` to finish."""
+        """Believe callers that `verify` lets pass. After `stop`, what is in hand has `drain_seconds` to finish.
+
+        `idle` is called before the last delivery in hand is answered: after that answer the processor may stand still.
+        """
+        self._idle, self._in_hand = idle, 0
         self._verify, self._gate, self._slots = verify, gate, slots
         self._drain_seconds, self._answer_seconds, self._slot_seconds = drain_seconds, answer_seconds, slot_seconds
         self._max_body_bytes = max_body_bytes
@@ -103,6 +113,15 @@ class PushEndpoint:
         route = self._routes.get(request.match_info["subscription"])
         if route is None:
             raise NotFound("no subscription of this name is pushed here.")
+        self._in_hand += 1
+        try:
+            return await self._answer_in_time(request, route)
+        finally:
+            self._in_hand -= 1
+            if not self._in_hand and not self._stopping:
+                await self._idle()
+
+    async def _answer_in_time(self, request: web.Request, route: _Route) -> web.Response:
         if not await self._may_begin():
             return _unavailable()
         try:

@@ -44,6 +44,7 @@ from shared.runtime.identity import Certificates, TokenVerifier
 from shared.runtime.push import ANSWER_SECONDS, Deliveries, PushEndpoint
 from shared.settings import CommonSettings, DeliverySettings, ModelSettings, OwnerSettings
 from shared.storage.late import LateStorage
+from shared.telemetry.flush import flush
 from shared.telemetry.instruments import POOL_CONNECTIONS
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
@@ -98,6 +99,7 @@ async def deliveries(
     settings: DeliverySettings,
     handlers: Mapping[str, tuple[Handler, int]],
     *,
+    tracing: Tracing,
     metrics: Metrics,
     gate: Gate,
     slots: asyncio.Semaphore | None = None,
@@ -130,7 +132,12 @@ async def deliveries(
         return
     async with verifier(settings, [settings.push_service_account or ""]) as verify:
         endpoint = PushEndpoint(
-            verify, gate=gate, drain_seconds=settings.drain_seconds, slots=slots, answer_seconds=answer_seconds
+            verify,
+            gate=gate,
+            drain_seconds=settings.drain_seconds,
+            slots=slots,
+            answer_seconds=answer_seconds,
+            idle=partial(flush, tracing, metrics),
         )
         for subscription, (handler, concurrency) in handlers.items():
             endpoint.add(subscription, handler, concurrency=concurrency)

@@ -114,18 +114,19 @@ def resource_of(service: str, settings: CommonSettings) -> Resource:
     if settings.exporter == "google":
         attributes |= {
             "gcp.project_id": settings.google_cloud_project_id,
-            "cloud.region": settings.google_cloud_region,
+            "cloud.region": settings.cloud_region or "global",
         }
     if settings.platform_name is not None:
         attributes |= {
             "cloud.provider": "gcp",
             "cloud.platform": "gcp_cloud_run",
             "cloud.account.id": settings.google_cloud_project_id,
-            "cloud.region": settings.google_cloud_region,
             "faas.name": settings.platform_name,
             "faas.instance": settings.worker_name,
             "faas.version": settings.k_revision or "unknown",
         }
+    if settings.cloud_region is not None:
+        attributes["cloud.region"] = settings.cloud_region
     return Resource.create(attributes)
 
 

@@ -19,6 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from shared.telemetry.instruments import CATALOGUE, Instrument
 
 EXPORT_INTERVAL_MS = 30_000
+FLUSH_SECONDS = 1.0
 
 TEXT_CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -38,8 +39,10 @@ class Metrics:
         """Keep the values for `/metrics`, and send them by `exporter` if given; `resource` says of whom they are."""
         self._registry = CollectorRegistry()
         readers: list[MetricReader] = [PrometheusMetricReader(registry=self._registry, scope_info_enabled=False)]
+        self._sender: MetricReader | None = None
         if exporter is not None:
-            readers.append(PeriodicExportingMetricReader(exporter, export_interval_millis=EXPORT_INTERVAL_MS))
+            self._sender = PeriodicExportingMetricReader(exporter, export_interval_millis=EXPORT_INTERVAL_MS)
+            readers.append(self._sender)
         self._provider = MeterProvider(
             metric_readers=readers,
             resource=resource or Resource.create({"service.name": service_name}),
@@ -64,6 +67,12 @@ class Metrics:
     async def close(self) -> None:
         """Send what is left and end; to be called once, by who does not use the context manager."""
         await asyncio.to_thread(self._provider.shutdown)
+
+    async def flush(self) -> None:
+        """Send what is there now; nothing happens without an exporter. What cannot be sent is sent with the next."""
+        if self._sender is not None:
+            # Not by the provider: that would also fill the other reader, which is emptied by scrapes only.
+            await asyncio.to_thread(self._sender.force_flush, FLUSH_SECONDS * 1000)
 
     def add(self, instrument: Instrument, amount: int = 1, **labels: str) -> None:
         """Count `amount` more on a counter."""

@@ -56,6 +56,7 @@ class Tracing:
             shutdown_on_exit=False,
         )
         batches = [BatchSpanProcessor(exporter)] if exporter is not None else []
+        self._sends = exporter is not None
         self._provider.add_span_processor(KeepFailures([*batches, *processors]))
         self._tracer = self._provider.get_tracer("headrace")
 
@@ -70,6 +71,11 @@ class Tracing:
     async def close(self) -> None:
         """Send what is left and end; to be called once, by who does not use the context manager."""
         await asyncio.to_thread(self._provider.shutdown)
+
+    async def flush(self) -> None:
+        """Send the spans that have ended; nothing happens without an exporter."""
+        if self._sends:
+            await asyncio.to_thread(self._provider.force_flush)
 
     @contextmanager
     def span(

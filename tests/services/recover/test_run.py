@@ -6,10 +6,13 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
 from services.recover.budget import Budget
 from services.recover.duties.intake import BELLS, SOURCE
 from services.recover.run import RecoverRun
 from shared.pubsub.topics import SUBSCRIPTIONS, WORK
+from shared.telemetry.tracing import Tracing
 from tests.fakes import BUCKET
 from tests.plugins.road import Road, _recover_settings, delivery
 
@@ -116,3 +119,12 @@ async def test_a_letter_about_a_bell_is_resolved_when_the_bell_comes_again(road:
 def test_bells_come_from_the_subscriptions_of_their_topic() -> None:
     """The names by which recover knows bells are those of the table."""
     assert {entry.name for entry in SUBSCRIPTIONS if entry.topic == WORK} == BELLS
+
+
+async def test_a_run_ends_with_its_telemetry_sent(road: Road) -> None:
+    """The span of the run is exported when the run returns: a frozen instance would keep it until the next one."""
+    sent = InMemorySpanExporter()
+    async with Tracing("test", exporter=sent) as tracing:
+        road.recover._tracing = tracing
+        await road.recover()
+        assert "recover run" in {span.name for span in sent.get_finished_spans()}

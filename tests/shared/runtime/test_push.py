@@ -32,6 +32,7 @@ class Desk:
     began: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     handled: list[Delivery] = field(default_factory=list)
     cancelled: int = 0
+    began_count: int = 0
     refusal: Exception | None = None
     database: Exception | None = None
     client: Any = None
@@ -220,3 +221,22 @@ async def test_a_push_is_answered_before_pubsub_gives_it_up() -> None:
     async with open_desk(answer_seconds=0.05) as desk:
         assert await desk.post() == 503
         assert desk.cancelled == 1
+
+
+async def test_the_last_delivery_in_hand_is_answered_after_the_idle_call() -> None:
+    """Two at once: one call, when both are done and before the second is answered."""
+    calls: list[int] = []
+
+    async def idle() -> None:
+        calls.append(desk.began_count)
+
+    async with open_desk(idle=idle) as desk:
+        desk.began_count = 0
+        both = [asyncio.ensure_future(desk.post()) for _ in range(2)]
+        for _ in both:
+            await desk.began.acquire()
+            desk.began_count += 1
+        assert calls == []
+        desk.let_go.set()
+        assert await asyncio.gather(*both) == [204, 204]
+        assert calls == [2]

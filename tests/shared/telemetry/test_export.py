@@ -17,6 +17,7 @@ from shared.runtime.app import telemetry
 from shared.settings import CommonSettings, load
 from shared.telemetry import instruments
 from shared.telemetry.export import GOOGLE_ENDPOINT, Export, export_of, resource_of
+from shared.telemetry.flush import flush
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 
@@ -112,7 +113,10 @@ async def test_settings_say_who_gets_them(collector: Collector) -> None:
             pass
     assert collector.received == {}
     settings = _settings(
-        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, K_SERVICE="headrace-process", K_REVISION="headrace-process-00007"
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        K_SERVICE="headrace-process",
+        K_REVISION="headrace-process-00007",
+        CLOUD_REGION="europe-west3",
     )
     async with telemetry("headrace-test", settings) as (tracing, metrics):
         with tracing.span("said"):
@@ -126,7 +130,7 @@ async def test_settings_say_who_gets_them(collector: Collector) -> None:
         >= {
             "service.name": "headrace-test",
             "cloud.platform": "gcp_cloud_run",
-            "cloud.region": "us-central1",
+            "cloud.region": "europe-west3",
             "cloud.account.id": "proj",
             "faas.name": "headrace-process",
             "faas.version": "headrace-process-00007",
@@ -165,7 +169,7 @@ def test_google_needs_credentials_and_names_itself(monkeypatch: pytest.MonkeyPat
     assert export_of(settings).endpoint == GOOGLE_ENDPOINT
     attributes = resource_of("headrace-test", settings).attributes
     assert attributes["gcp.project_id"] == "proj"
-    assert attributes["cloud.region"] == "us-central1"
+    assert attributes["cloud.region"] == "global"
 
 
 def test_instances_are_told_apart() -> None:
@@ -178,3 +182,40 @@ def test_a_collector_without_address_is_refused() -> None:
     """Asking for OTLP without saying where is an error at the start."""
     with pytest.raises(ConfigurationError, match="OTEL_EXPORTER_OTLP_ENDPOINT"):
         _settings(TELEMETRY_EXPORTER="otlp")
+
+
+async def test_flushing_sends_what_is_there_while_the_service_goes_on(collector: Collector) -> None:
+    """Before an instance is frozen, spans that ended and counts are with the collector."""
+    export = Export(collector.url)
+    async with Tracing("svc", exporter=export.spans()) as tracing, Metrics("svc", exporter=export.metrics()) as metrics:
+        with tracing.span("the work"):
+            metrics.add(instruments.RETRIES, reason="failure")
+        assert collector.received == {}
+        await flush(tracing, metrics)
+        assert set(collector.received) == {"/v1/traces", "/v1/metrics"}
+
+
+async def test_flushing_is_bounded_and_raises_nothing(collector: Collector, caplog: pytest.LogCaptureFixture) -> None:
+    """A collector that is silent holds up nobody's answer."""
+    collector.release = asyncio.Event()
+    export = Export(collector.url)
+    with caplog.at_level(logging.CRITICAL):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            async with (
+                Tracing("svc", exporter=export.spans()) as tracing,
+                Metrics("svc", exporter=export.metrics()) as metrics,
+            ):
+                with tracing.span("the work"):
+                    metrics.add(instruments.RETRIES, reason="failure")
+                await flush(tracing, metrics)
+                collector.release.set()
+
+
+def test_the_region_of_models_is_not_where_a_service_runs() -> None:
+    """Only CLOUD_REGION says where; Google's metrics, which need a place, are global without one."""
+    cloud = {"K_SERVICE": "x", "GOOGLE_CLOUD_REGION": "us-east4"}
+    assert "cloud.region" not in resource_of("x", _settings(**cloud)).attributes
+    google = {"TELEMETRY_EXPORTER": "google"}
+    assert resource_of("x", _settings(**cloud, **google)).attributes["cloud.region"] == "global"
+    said = resource_of("x", _settings(**cloud, **google, CLOUD_REGION="europe-west3"))
+    assert said.attributes["cloud.region"] == "europe-west3"
