@@ -4,8 +4,9 @@ locals {
   # Services write logs under the first of these, process under the second; where process is pushed to they are one.
   run_types = distinct(["cloud_run_revision", var.process_resource_type])
 
-  counted = { for key, metric in google_logging_metric.counter : key => "metric.type=\"logging.googleapis.com/user/${metric.name}\"" }
-  figured = { for key, metric in google_logging_metric.figure : key => "logging_googleapis_com:user_${replace(metric.name, "-", "_")}" }
+  counted        = { for key, metric in google_logging_metric.counter : key => "metric.type=\"logging.googleapis.com/user/${metric.name}\"" }
+  counted_series = { for key, metric in google_logging_metric.counter : key => "logging_googleapis_com:user_${replace(metric.name, "-", "_")}" }
+  figured        = { for key, metric in google_logging_metric.figure : key => "logging_googleapis_com:user_${replace(metric.name, "-", "_")}" }
 
   services      = join(" OR ", [for name in var.service_names : "resource.labels.service_name=\"${name}\""])
   requests      = "resource.type=\"cloud_run_revision\" AND metric.type=\"run.googleapis.com/request_count\" AND (${local.services})"
@@ -23,7 +24,7 @@ locals {
         {
           title     = "a run of recover saw open dead letters"
           filter    = "${local.recover_type} AND ${local.counted["dead_letters_seen"]}"
-          period    = "300s"
+          period    = "900s" # three runs: a shorter one would close between two
           aligner   = "ALIGN_DELTA"
           reducer   = "REDUCE_SUM"
           threshold = 0
@@ -31,7 +32,7 @@ locals {
         {
           title     = "Pub/Sub gave up on messages"
           filter    = "resource.type=\"pubsub_subscription\" AND metric.type=\"pubsub.googleapis.com/subscription/dead_letter_message_count\" AND (${local.subscriptions})"
-          period    = "300s"
+          period    = "900s" # three runs: a shorter one would close between two
           aligner   = "ALIGN_DELTA"
           reducer   = "REDUCE_SUM"
           group_by  = ["resource.label.subscription_id"]
@@ -61,15 +62,14 @@ locals {
       title    = "jobs are stuck"
       severity = "ERROR"
       anchor   = "jobs-are-stuck"
-      says     = "Jobs are due and nobody takes them, or their workers went silent, in three runs of recover on end."
+      says     = "Jobs are due and nobody takes them, or their workers went silent, in three runs of recover within 20 minutes."
       conditions = [{
-        title     = "runs of recover left jobs stuck"
+        title     = "three runs of recover left jobs stuck"
         filter    = "${local.recover_type} AND ${local.counted["stuck_jobs_seen"]}"
-        period    = "300s"
+        period    = "1200s" # four runs, of which one may be late or lost
         aligner   = "ALIGN_DELTA"
         reducer   = "REDUCE_SUM"
-        threshold = 0
-        duration  = "900s"
+        threshold = 2
       }]
     }
 
@@ -169,25 +169,17 @@ locals {
       severity = "CRITICAL"
       anchor   = "recover-has-not-run"
       says     = "No run of recover came to its end within 15 minutes: nothing is repaired, retried late or replayed."
-      conditions = [
-        {
-          title   = "no run within 15 minutes"
-          filter  = "${local.recover_type} AND ${local.counted["recover_runs"]}"
-          period  = "300s"
-          aligner = "ALIGN_DELTA"
-          reducer = "REDUCE_SUM"
-          absent  = "900s"
-        },
-        {
-          # Where the metric goes on with zeros instead of ending.
-          title     = "fewer than one run in 15 minutes"
-          filter    = "${local.recover_type} AND ${local.counted["recover_runs"]}"
-          period    = "900s"
-          aligner   = "ALIGN_DELTA"
-          reducer   = "REDUCE_SUM"
-          less_than = 1
-        },
-      ]
+      conditions = [{
+        # Of the service and of the job that people start: either did the work. In PromQL, where nothing counts as zero.
+        title = "no run within 15 minutes"
+        query = join(" + ", [
+          for type in ["cloud_run_revision", "cloud_run_job"] :
+          "(sum(increase(${local.counted_series["recover_runs"]}{monitored_resource=\"${type}\"}[10m])) or vector(0))"
+        ])
+        less_than = 1
+        duration  = "300s"
+        every     = "60s"
+      }]
     }
 
     credentials = {

@@ -24,12 +24,12 @@ resource "google_monitoring_alert_policy" "this" {
       display_name = conditions.value.title
 
       dynamic "condition_threshold" {
-        for_each = can(conditions.value.period) && !can(conditions.value.absent) ? [conditions.value] : []
+        for_each = can(conditions.value.period) ? [conditions.value] : []
         content {
           filter             = condition_threshold.value.filter
           denominator_filter = try(condition_threshold.value.denominator, null)
-          comparison         = can(condition_threshold.value.less_than) ? "COMPARISON_LT" : "COMPARISON_GT"
-          threshold_value    = try(condition_threshold.value.less_than, condition_threshold.value.threshold)
+          comparison         = "COMPARISON_GT"
+          threshold_value    = condition_threshold.value.threshold
           duration           = try(condition_threshold.value.duration, "0s")
 
           aggregations {
@@ -51,26 +51,16 @@ resource "google_monitoring_alert_policy" "this" {
         }
       }
 
-      dynamic "condition_absent" {
-        for_each = can(conditions.value.absent) ? [conditions.value] : []
-        content {
-          filter   = condition_absent.value.filter
-          duration = condition_absent.value.absent
-
-          aggregations {
-            alignment_period     = condition_absent.value.period
-            per_series_aligner   = condition_absent.value.aligner
-            cross_series_reducer = condition_absent.value.reducer
-          }
-        }
-      }
-
       dynamic "condition_prometheus_query_language" {
         for_each = can(conditions.value.query) ? [conditions.value] : []
         content {
-          query                     = "${condition_prometheus_query_language.value.query} > ${condition_prometheus_query_language.value.threshold}"
-          duration                  = "0s"
-          evaluation_interval       = "300s"
+          query = (
+            can(condition_prometheus_query_language.value.less_than)
+            ? "${condition_prometheus_query_language.value.query} < ${condition_prometheus_query_language.value.less_than}"
+            : "${condition_prometheus_query_language.value.query} > ${condition_prometheus_query_language.value.threshold}"
+          )
+          duration                  = try(condition_prometheus_query_language.value.duration, "0s")
+          evaluation_interval       = try(condition_prometheus_query_language.value.every, "300s")
           disable_metric_validation = true # before the first call to a model there is no such series
         }
       }

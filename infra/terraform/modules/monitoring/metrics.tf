@@ -6,6 +6,7 @@ locals {
   ours = join(" OR ", [
     "(resource.type=\"cloud_run_revision\" AND resource.labels.service_name=~\"^${var.prefix}\")",
     "(resource.type=\"cloud_run_worker_pool\" AND resource.labels.worker_pool_name=~\"^${var.prefix}\")",
+    "(resource.type=\"cloud_run_job\" AND resource.labels.job_name=~\"^${var.prefix}\")",
   ])
 
   counters = {
