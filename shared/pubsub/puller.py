@@ -78,7 +78,8 @@ class Puller:
 
         Handlers that need longer are cancelled and nacked, waiting deliveries are nacked at once. A stream that ends
         by itself (subscription missing, access refused) is opened again with a growing wait, for ever: the rest of the
-        process is of use meanwhile, and readiness says what is wrong.
+        process is of use meanwhile. What is wrong is logged (`pull.ended`) and counted (`headrace.pull.restarts`). Not
+        told by readiness: that would take a process out of use that has work in hand.
         """
         failures = 0
         while not self._stopping.is_set():

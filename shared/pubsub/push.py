@@ -20,6 +20,10 @@ from shared.pubsub.topics import PREFIX
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """A message has 10 MB at most, a third more in base64, and up to 100 attributes of 1 KB."""
 
+_WRITE_METADATA = (
+    "a subscription without a wrapper needs `gcloud pubsub subscriptions update ... --push-no-wrapper "
+    "--push-no-wrapper-write-metadata`"
+)
 _METADATA = "x-goog-pubsub-"
 _SPELLINGS = {
     name.lower(): name
@@ -65,6 +69,9 @@ def read(subscription: str, headers: Mapping[str, str], body: bytes) -> Delivery
     """
     if f"{_METADATA}message-id" in headers:
         return _bare(subscription, headers, body)
+    if not body.lstrip().startswith(b"{") or b'"message"' not in body:
+        # What an unwrapped payload looks like whose metadata were not asked for: without them it has no identity.
+        raise _malformed(f"it is neither wrapped nor has it headers of metadata; {_WRITE_METADATA}")
     try:
         said = _Wrapped.model_validate_json(body)
         data = b64decode(said.message.data or "", validate=True)

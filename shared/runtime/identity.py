@@ -32,7 +32,11 @@ KEPT_SECONDS = 6 * 3600.0
 """Keys are fetched again after the first time, and still believed until the second when that fails."""
 
 BETWEEN_FETCHES_SECONDS = 10.0
-"""Unknown key ids are free to invent: they cause one question in so long a time at most."""
+"""Unknown key ids are free to invent: they cause one question in so long a time at most.
+
+In between they are refused as 401 and not as 503: keys are published long before anything is signed with them, so that
+who is unknown a moment after a fetch is an invention. If not, Pub/Sub and schedulers ask again after either answer.
+"""
 
 REMOVED_SIGNATURE = "SIGNATURE_REMOVED_BY_GOOGLE"
 """What Cloud Run puts in the place of the signature of a token that it has verified itself."""
@@ -136,6 +140,9 @@ class TokenVerifier:
             _refuse("no times")
         if not issued_at - LEEWAY_SECONDS <= now <= expires_at + LEEWAY_SECONDS:
             _refuse("expired or not yet valid")
+        not_before = claims.get("nbf", issued_at)
+        if not isinstance(not_before, int) or now < not_before - LEEWAY_SECONDS:
+            _refuse("not yet valid")
         if claims.get("iss") not in ISSUERS:
             _refuse("issuer")
         if claims.get("aud") != self._audience:
@@ -144,7 +151,7 @@ class TokenVerifier:
         if claims.get("email_verified") is not True or not isinstance(email, str):
             _refuse("no verified email")
         if email not in self._emails:
-            _log.warning("token.forbidden", email=email)
+            _log.warning("token.forbidden")  # not of whom: the addresses of strangers are not ours to keep
             raise AuthenticationError("This caller may not do this.", code="FORBIDDEN")
         return email
 
@@ -167,6 +174,8 @@ class TokenVerifier:
         except Exception:  # noqa: BLE001 - whatever a stranger's bytes do to a parser, they are no token
             _refuse("malformed")
         key_id = header.get("kid")
+        if "crit" in header:
+            _refuse("an extension that has to be understood, and is not")  # RFC 7515, 4.1.11
         if token.rpartition(".")[2] == REMOVED_SIGNATURE:
             if not self._platform:
                 _refuse("the signature was removed by Cloud Run; set PUSH_VERIFIED_BY=platform")

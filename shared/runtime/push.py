@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 
 from shared.errors import InvalidRequest, NotFound, RateLimitError, RetryableError
 from shared.model.outcome import BUSY, UNAVAILABLE, Verdict
@@ -154,10 +155,15 @@ class PushEndpoint:
 
     async def _body(self, request: web.Request) -> bytes:
         body = bytearray()
-        async for part in request.content.iter_any():
-            body += part
-            if len(body) > self._max_body_bytes:
-                raise web.HTTPRequestEntityTooLarge(self._max_body_bytes, len(body))
+        try:
+            async for part in request.content.iter_any():
+                body += part
+                if len(body) > self._max_body_bytes:
+                    raise web.HTTPRequestEntityTooLarge(self._max_body_bytes, len(body))
+        except (BadHttpMessage, web.RequestPayloadError):
+            raise InvalidRequest(
+                "its body is not in the encoding that its headers say.", code="MALFORMED_PUSH"
+            ) from None
         return bytes(body)
 
     async def _may_begin(self) -> bool:

@@ -172,6 +172,9 @@ def forged(signer: Signer, audience: str) -> dict[str, str | None]:
         "no email": signer.token(aud=audience, email=None),
         "expired": signer.token(aud=audience, iat=now - 7200, exp=now - 3600),
         "not yet valid": signer.token(aud=audience, iat=now + 3600, exp=now + 7200),
+        "not before tomorrow": signer.token(aud=audience, nbf=now + 86400),
+        "not before some day": signer.token(aud=audience, nbf="tomorrow"),
+        "an extension that must be understood": signer.token({"crit": ["exp"]}, aud=audience),
         "never expires": signer.token(aud=audience, exp=None),
         "somebody else": signer.token(aud=audience, email="thief@elsewhere.iam.gserviceaccount.com"),
     }

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+import structlog
 from aiohttp.test_utils import make_mocked_request
 
 from shared.clock import SystemClock
 from shared.errors import AuthenticationError, DependencyUnavailable
 from shared.runtime.identity import BETWEEN_FETCHES_SECONDS, FRESH_SECONDS, KEPT_SECONDS, Certificates, TokenVerifier
+from shared.telemetry.logs import configure_logs
 from tests.acceptance.pushing import ACCOUNT, Keys, Signer, publishing
 from tests.plugins.clock import ManualClock
 
@@ -142,7 +144,11 @@ async def test_behind_cloud_run_a_token_without_signature_is_believed_by_its_cla
     assert keys.asked == 0
     with pytest.raises(AuthenticationError):
         await verify(certificates, Authorization=f"Bearer {good}")
-    for claims in ({"aud": "x"}, {"exp": 1}, {"email_verified": None}, {"iss": "x"}, {"email": "x@y"}):
+    with pytest.raises(AuthenticationError):
+        await verify(
+            certificates, platform=True, Authorization=f"Bearer {stripped(signer.token({'crit': ['x'], 'x': 1}))}"
+        )
+    for claims in ({"nbf": 2**40}, {"aud": "x"}, {"exp": 1}, {"email_verified": None}, {"iss": "x"}, {"email": "x@y"}):
         with pytest.raises(AuthenticationError):
             await verify(certificates, platform=True, Authorization=f"Bearer {stripped(signer.token(**claims))}")
     with pytest.raises(AuthenticationError):
@@ -158,3 +164,34 @@ async def test_behind_cloud_run_the_header_that_it_has_verified_counts(
     with pytest.raises(AuthenticationError) as refused:
         await verify(certificates, platform=True, **headers)
     assert refused.value.code == "FORBIDDEN"
+
+
+@pytest.mark.parametrize("claims", [{"nbf": 2**40}, {"nbf": "tomorrow"}, {"nbf": 1.5e12}])
+async def test_a_token_that_is_not_valid_yet_is_refused(
+    certificates: Certificates, signer: Signer, claims: dict[str, object]
+) -> None:
+    """`nbf` counts where it is said, and only as a time."""
+    with pytest.raises(AuthenticationError):
+        await verify(certificates, Authorization=f"Bearer {signer.token(**claims)}")
+    assert await verify(certificates, Authorization=f"Bearer {signer.token(nbf=1)}") == ACCOUNT
+
+
+async def test_extensions_that_must_be_understood_are_refused(certificates: Certificates, signer: Signer) -> None:
+    """A header with `crit` names rules that this verifier does not know."""
+    with pytest.raises(AuthenticationError):
+        await verify(certificates, Authorization=f"Bearer {signer.token({'crit': ['b64'], 'b64': False})}")
+
+
+async def test_the_address_of_a_stranger_is_not_logged(
+    certificates: Certificates, signer: Signer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That somebody else called is logged; who, is not."""
+    configure_logs("INFO", "json")
+    try:
+        with pytest.raises(AuthenticationError):
+            await verify(certificates, Authorization=f"Bearer {signer.token(email='ada@elsewhere.example')}")
+    finally:
+        structlog.reset_defaults()
+    written = capsys.readouterr().err
+    assert "token.forbidden" in written
+    assert "elsewhere.example" not in written

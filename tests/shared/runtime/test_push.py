@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp.test_utils import TestClient, TestServer
 
 from shared.errors import AuthenticationError, DependencyUnavailable
 from shared.model.outcome import BUSY, DONE, UNAVAILABLE, Outcome, Verdict
 from shared.ports.broker import Delivery
 from shared.runtime.push import PushEndpoint
+from shared.telemetry.logs import configure_logs
 from shared.worker.gate import Gate
 from tests.acceptance.pushing import wrapped
 from tests.plugins.clock import ManualClock
@@ -240,3 +242,26 @@ async def test_the_last_delivery_in_hand_is_answered_after_the_idle_call() -> No
         desk.let_go.set()
         assert await asyncio.gather(*both) == [204, 204]
         assert calls == [2]
+
+
+async def test_a_body_that_is_not_encoded_as_it_says_is_refused(desk: Desk) -> None:
+    """Something else under the name of gzip is the sender's mistake, and no failure of ours."""
+    headers = {"Content-Encoding": "gzip"}
+    async with desk.client.post("/push/work-bulk", data=b'{"no": "gzip"}', headers=headers) as response:
+        assert response.status == 400
+        assert (await response.json())["code"] == "MALFORMED_PUSH"
+    assert desk.handled == []
+
+
+async def test_a_payload_without_wrapper_and_metadata_is_told_its_setting(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until it is dead-lettered somebody reads the log: it names the option that is missing."""
+    configure_logs("INFO", "json")
+    try:
+        for body in (b"hello", b'{"lane": "bulk"}', b""):
+            async with desk.client.post("/push/work-bulk", data=body) as response:
+                assert response.status == 400
+            assert "--push-no-wrapper-write-metadata" in capsys.readouterr().err
+    finally:
+        structlog.reset_defaults()
