@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import grpc
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry, if_exception_type
 from google.api_core.timeout import ConstantTimeout
@@ -16,6 +15,7 @@ from google.cloud.pubsub_v1 import SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from shared.ports.broker import Delivery, Taken
+from shared.pubsub.channel import stand_in_channel
 from shared.pubsub.errors import translated
 from shared.pubsub.topics import subscription_path
 
@@ -67,7 +67,7 @@ class PubSubInbox:
     def _open(self) -> SubscriberClient:
         transport = None
         if self._emulator_host:
-            transport = SubscriberGrpcTransport(channel=grpc.insecure_channel(self._emulator_host))
+            transport = SubscriberGrpcTransport(channel=stand_in_channel(self._emulator_host))
         return SubscriberClient(transport=transport)
 
     def _pull(self, limit: int, wait_seconds: float) -> list[Taken]:

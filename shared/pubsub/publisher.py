@@ -12,13 +12,13 @@ import contextlib
 from types import TracebackType
 from typing import Self
 
-import grpc
 from google.cloud.pubsub_v1 import PublisherClient
 from google.cloud.pubsub_v1.types import BatchSettings, PublisherOptions
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
 from shared.errors import DependencyUnavailable, HeadraceError, InvalidRequest
 from shared.ports.broker import Message
+from shared.pubsub.channel import stand_in_channel
 from shared.pubsub.errors import translated
 from shared.pubsub.topics import topic_path
 from shared.telemetry.instruments import PUBLISHED
@@ -117,7 +117,7 @@ class PubSubPublisher:
     def _open(self) -> PublisherClient:
         transport = None
         if self._emulator_host:
-            transport = PublisherGrpcTransport(channel=grpc.insecure_channel(self._emulator_host))
+            transport = PublisherGrpcTransport(channel=stand_in_channel(self._emulator_host))
         return PublisherClient(
             batch_settings=self._batching,
             publisher_options=PublisherOptions(enable_message_ordering=True),

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import grpc
 from google.api_core.exceptions import RetryError, ServiceUnavailable
 from google.cloud.pubsub_v1 import SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
+
+from shared.pubsub.channel import stand_in_channel
 
 
 class BestEffortSubscriberClient(SubscriberClient):
@@ -47,5 +48,5 @@ def open_subscriber(emulator_host: str | None) -> BestEffortSubscriberClient:
     """Open a client; `emulator_host` (host:port) talks to a stand-in without credentials."""
     transport = None
     if emulator_host:
-        transport = SubscriberGrpcTransport(channel=grpc.insecure_channel(emulator_host))
+        transport = SubscriberGrpcTransport(channel=stand_in_channel(emulator_host))
     return BestEffortSubscriberClient(transport=transport)
