@@ -14,4 +14,5 @@ _OPTIONS = (
 
 def stand_in_channel(address: str) -> grpc.Channel:
     """Return a channel to `address` (host:port); nothing is connected before the first call."""
-    return grpc.insecure_channel(address, options=_OPTIONS)
+    channel: grpc.Channel = grpc.insecure_channel(address, options=_OPTIONS)
+    return channel
