@@ -22,7 +22,7 @@ from shared.pubsub import topics
 from shared.settings import MigrateSettings, load
 from tests.architecture.repository import ROOT
 from tests.infra.terraform.grants import expected_grants
-from tests.infra.terraform.plan import UNKNOWN, Plan, Workload, stated
+from tests.infra.terraform.plan import UNKNOWN, Plan, Workload, same, stated
 
 PROJECT = "demo-project"
 PUSH_SECONDS = 600
@@ -257,7 +257,7 @@ def recover_is_bounded_as_the_code_is(plan: Plan) -> None:
         assert float(one.env["FUNCTION_TIMEOUT_SECONDS"]) == limit
         assert memory_mib(one) == 512
     assert job.resource.block("template", "template")["timeout"] == "600s"
-    assert stated(plan.one("google_cloud_scheduler_job").values) == {
+    expected = {
         "project": PROJECT,
         "region": plan.given["region"],
         "name": "headrace-recover",
@@ -274,6 +274,7 @@ def recover_is_bounded_as_the_code_is(plan: Plan) -> None:
             },
         },
     }
+    same(stated(plan.one("google_cloud_scheduler_job").values), expected)
 
 
 def memory_mib(one: Workload) -> int:

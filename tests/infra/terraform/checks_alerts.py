@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.pubsub import topics
 from tests.infra.terraform.checks import PROJECT, check
-from tests.infra.terraform.plan import Plan, differences, stated
+from tests.infra.terraform.plan import Plan, same, stated
 
 Condition = dict[str, Any]
 
@@ -15,6 +15,7 @@ REVISION = 'resource.type="cloud_run_revision"'  # services, recover among them;
 SUM = {"per_series_aligner": "ALIGN_DELTA", "cross_series_reducer": "REDUCE_SUM"}
 
 HOUR_SECONDS = 3600
+RUNS = "logging_googleapis_com:user_headrace_recover_runs"
 SPENT = "logging_googleapis_com:user_headrace_model_tokens_sum"
 
 
@@ -66,17 +67,21 @@ def expected_conditions(plan: Plan) -> dict[str, list[Condition]]:
         f"(sum(increase({SPENT}{{monitored_resource={kind.removeprefix('resource.type=')}}}[1d])) or vector(0))"
         for kind in everywhere
     )
-    runs = f"{REVISION} AND {_counted('recover_runs')}"
+    runs = " + ".join(
+        f'(sum(increase({RUNS}{{monitored_resource="{kind}"}}[10m])) or vector(0))'
+        for kind in ("cloud_run_revision", "cloud_run_job")
+    )
     largest = {"per_series_aligner": "ALIGN_MAX", "cross_series_reducer": "REDUCE_MAX"}
     ours = (
         '(resource.type="cloud_run_revision" AND resource.labels.service_name=~"^headrace-")'
         ' OR (resource.type="cloud_run_worker_pool" AND resource.labels.worker_pool_name=~"^headrace-")'
+        ' OR (resource.type="cloud_run_job" AND resource.labels.job_name=~"^headrace-")'
     )
     return {
         "dead_letters": [  # one is enough; our own, and those that Pub/Sub made of messages that nobody could take
-            _more_than(0, f"{REVISION} AND {_counted('dead_letters_seen')}", _of_period(300)),
+            _more_than(0, f"{REVISION} AND {_counted('dead_letters_seen')}", _of_period(900)),
             _more_than(
-                0, f'{waiting}dead_letter_message_count" AND ({taken})', _of_period(300, SUM, "subscription_id")
+                0, f'{waiting}dead_letter_message_count" AND ({taken})', _of_period(900, SUM, "subscription_id")
             ),
         ],
         "unacked": [  # five minutes, since an instance that starts takes one or two
@@ -87,8 +92,8 @@ def expected_conditions(plan: Plan) -> dict[str, list[Condition]]:
                 for_seconds=300,
             ),
         ],
-        "stuck_jobs": [  # three runs of recover: it repairs what it can in one
-            _more_than(0, f"{REVISION} AND {_counted('stuck_jobs_seen')}", _of_period(300), for_seconds=900),
+        "stuck_jobs": [  # three runs of recover, of four in that time: it repairs what it can in one
+            _more_than(2, f"{REVISION} AND {_counted('stuck_jobs_seen')}", _of_period(1200)),
         ],
         "failing_jobs": [  # of half an hour, or a single failure at night would be all of them
             _more_than(
@@ -132,15 +137,13 @@ def expected_conditions(plan: Plan) -> dict[str, list[Condition]]:
         "budget_refusals": [  # people wait: one is enough
             _more_than(0, f"{process} AND {_counted('budget_refusals')}", _of_period(300)),
         ],
-        "recover_absent": [  # a quarter of an hour is three runs; a metric may end, or go on with zeros
-            {"condition_absent": {"filter": runs, "duration": "900s", "aggregations": _of_period(300)}},
+        "recover_absent": [  # a quarter of an hour is three runs; of the service, or by hand of the job
             {
-                "condition_threshold": {
-                    "filter": runs,
-                    "comparison": "COMPARISON_LT",
-                    "threshold_value": 1,
-                    "duration": "0s",
-                    "aggregations": _of_period(900),
+                "condition_prometheus_query_language": {
+                    "query": f"{runs} < 1",
+                    "duration": "300s",
+                    "evaluation_interval": "60s",
+                    "disable_metric_validation": True,
                 }
             },
         ],
@@ -182,7 +185,7 @@ def alerts_say_when(plan: Plan) -> None:
         conditions = policy["conditions"] if isinstance(policy["conditions"], list) else [policy["conditions"]]
         found = [{key: value for key, value in one.items() if key != "display_name"} for one in conditions]
         assert len(found) == len(expected[name]), name
-        assert differences(found, expected[name]) == [], name
+        same(found, expected[name], name)
         assert policy["combiner"] == "OR", name
         assert policy["severity"] == SEVERITIES.get(name, "ERROR"), name
         # A day without new signs ends it; a line in the log is said again once an hour only.
@@ -228,4 +231,4 @@ def the_bill_has_a_budget(plan: Plan) -> None:
             "disable_default_iam_recipients": False,
         },
     }
-    assert differences(said, expected) == []
+    same(said, expected)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.infra.terraform.checks import check
-from tests.infra.terraform.plan import Plan, differences
+from tests.infra.terraform.plan import Plan, same
 
 WAITS = {
     # Cloud Storage tries the topic when the notification is made.
@@ -49,7 +49,7 @@ def _waits(module: dict[str, Any], path: str = "") -> Iterator[tuple[str, list[s
 def what_nothing_refers_to_is_waited_for(plan: Plan) -> None:
     """Who waits for what without using it is the whole table: none is missing, and each has a reason."""
     written = {name: sorted(waits) for name, waits in _waits(plan.configuration["root_module"]) if waits}
-    assert differences(written, WAITS) == []
+    same(written, WAITS)
 
 
 @check

@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.pubsub import topics
 from tests.infra.terraform.checks import PROJECT, PUSH_SECONDS, check
-from tests.infra.terraform.plan import UNKNOWN, Plan, Workload, differences, stated
+from tests.infra.terraform.plan import UNKNOWN, Plan, Workload, same, stated
 
 RECOVER_SECONDS = 540
 STREAM_SECONDS = 300
@@ -158,7 +158,7 @@ def instances_are_probed_and_bounded(plan: Plan) -> None:
     expected = expected_workloads(plan)
     assert plan.workloads.keys() == expected.keys()
     for name, one in plan.workloads.items():
-        assert differences(_said_by(one), expected[name]) == [], name
+        same(_said_by(one), expected[name], name)
 
 
 # --- the environment --------------------------------------------------------------------------------------------------
@@ -279,4 +279,4 @@ def environments_say_what_was_asked(plan: Plan) -> None:
     """Each workload is told all of its table and nothing else: variables of the root, and what the platform needs."""
     expected = expected_environments(plan)
     for name, one in plan.workloads.items():
-        assert differences(one.env, expected[name]) == [], name
+        same(one.env, expected[name], name)

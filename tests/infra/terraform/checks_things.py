@@ -11,7 +11,7 @@ from services.ingest.notification import EVENT_TYPES
 from shared.postgres.migrate import MINIMUM_SERVER_VERSION
 from shared.pubsub import topics
 from tests.infra.terraform.checks import PROJECT, check
-from tests.infra.terraform.plan import Plan, Resource, differences, stated
+from tests.infra.terraform.plan import Plan, Resource, same, stated
 
 DAY_SECONDS = 24 * 3600
 
@@ -64,18 +64,19 @@ def _bucket(plan: Plan) -> dict[str, Any]:
 @check
 def the_bucket_is_closed(plan: Plan) -> None:
     """Nobody reaches an object but through a policy, no rule removes one that lives, and named pages may upload."""
-    assert differences(_said_by(plan.one("google_storage_bucket")), _bucket(plan)) == []
+    same(_said_by(plan.one("google_storage_bucket")), _bucket(plan))
 
 
 @check
 def the_bucket_tells_ingest(plan: Plan) -> None:
     """Every event that ingest knows is notified, for all objects, to its topic, in the form that it reads."""
-    assert _said_by(plan.one("google_storage_notification")) == {
+    expected = {
         "bucket": plan.one("google_storage_bucket")["name"],
         "topic": topics.topic_path(PROJECT, topics.UPLOADS),
         "payload_format": "JSON_API_V1",
         "event_types": sorted(EVENT_TYPES),
     }
+    same(_said_by(plan.one("google_storage_notification")), expected)
 
 
 @check
@@ -99,7 +100,7 @@ def releases_stay_in_the_registry(plan: Plan) -> None:
             {"id": "keep-releases", "action": "KEEP", "most_recent_versions": {"keep_count": 20}},
         ],
     }
-    assert differences(_said_by(plan.one("google_artifact_registry_repository")), expected) == []
+    same(_said_by(plan.one("google_artifact_registry_repository")), expected)
 
 
 def _instance(plan: Plan) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def the_database_is_private_and_copied(plan: Plan) -> None:
     instance = plan.one("google_sql_database_instance")
     assert int(instance["database_version"].removeprefix("POSTGRES_")) * 10_000 >= MINIMUM_SERVER_VERSION
     assert instance["settings"][0]["ip_configuration"][0]["private_network"], "with the network that is made, too"
-    assert differences(_said_by(instance), _instance(plan)) == []
+    same(_said_by(instance), _instance(plan))
 
 
 def expected_network(plan: Plan) -> dict[str, dict[str, Any]]:
@@ -197,4 +198,4 @@ def the_network_is_made_or_taken(plan: Plan) -> None:
     expected = expected_network(plan)
     assert made.keys() == expected.keys()
     for address, one in made.items():
-        assert differences(_said_by(one), expected[address]) == [], address
+        same(_said_by(one), expected[address], address)

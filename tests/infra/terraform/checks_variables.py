@@ -205,6 +205,6 @@ def variables_arrive(plan: Plan) -> None:
         for variable, address, path, value in ARRIVALS[plan.variant]
         if (found := arrived(plan, address, path)) != value
     ]
-    assert lost == []
+    assert not lost, "; ".join(lost)
     for variable, (path, reference) in WRITTEN.items():
         assert reference in (reach(plan.configuration, path) or []), variable

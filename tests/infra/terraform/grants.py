@@ -33,8 +33,7 @@ READS = (*BUCKET, "roles/storage.objectViewer")
 ALWAYS = {
     "api": {
         LOGS_IN,
-        (*BUCKET, "roles/storage.objectUser"),
-        (*_account("api"), "roles/iam.serviceAccountTokenCreator"),  # of itself: it signs
+        READS,
     },
     "ingest": {LOGS_IN, READS, *RELAYS},
     "process": {LOGS_IN, READS, *RELAYS},

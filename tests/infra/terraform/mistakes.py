@@ -122,7 +122,7 @@ MUTATIONS = [
             "each_account_has_exactly_its_rights",
         ),
         (
-            "service_account_id = local.ids[each.value]",
+            "service_account_id = local.ids[var.push_account]",
             'service_account_id = local.ids["migrate"]',
             "each_account_has_exactly_its_rights",
         ),

@@ -22,7 +22,7 @@ BUCKET, REGISTRY, DATABASE, NETWORK = (
 
 # The first of two conditions that say the same words.
 SEEN = """local.counted["dead_letters_seen"]}"
-          period    = "300s"
+          period    = "900s" # three runs: a shorter one would close between two
           aligner   = "ALIGN_DELTA"
           reducer   = "REDUCE_SUM"
           threshold = 0"""
@@ -135,7 +135,7 @@ UNSEEN = [
     *_at(
         "modules/monitoring/main.tf",
         ('combiner              = "OR"', 'combiner              = "AND"', WHEN),
-        ('? "COMPARISON_LT" : "COMPARISON_GT"', '? "COMPARISON_GT" : "COMPARISON_GT"', WHEN),
+        ("query} < ${", "query} > ${", WHEN),
         ('auto_close = "86400s"', 'auto_close = "1800s"', WHEN),
         ("notification_channels = var.notification_channels", "notification_channels = []", WHO, "sized"),
         ("[0.5, 0.9, 1.0]", "[1.0]", BILL, "sized"),
@@ -147,7 +147,9 @@ UNSEEN = [
             SEEN.removesuffix("0") + "1000",
             WHEN,
         ),
-        ('absent  = "900s"', 'absent  = "84600s"', WHEN),
+        ('"cloud_run_job"] :', '"cloud_run_worker_pool"] :', WHEN),
+        ("}[10m])", "}[1d])", WHEN),
+        ("threshold = 2\n", "threshold = 1000\n", WHEN),
         ("var.database_max_connections * 0.9", "var.database_max_connections * 90", WHEN),
         (
             'recover_type  = "resource.type=\\"cloud_run_revision\\""',

@@ -144,18 +144,21 @@ def stated(value: Any) -> Any:
     return value
 
 
-def differences(found: Any, expected: Any, path: str = "") -> list[str]:
-    """Return where two blocks differ, a line each: a whole block would be a page."""
+def same(found: Any, expected: Any, what: str = "the plan") -> None:
+    """Fail where two blocks differ, with a line for each place: a whole block would be a page."""
+    lines = list(_differences(found, expected, ""))
+    assert not lines, f"{what}: " + "; ".join(lines)
+
+
+def _differences(found: Any, expected: Any, path: str) -> Iterator[str]:
     if isinstance(found, dict) and isinstance(expected, dict):
-        return [
-            line
-            for name in sorted(found.keys() | expected.keys())
-            for line in differences(found.get(name), expected.get(name), f"{path}.{name}" if path else name)
-        ]
-    if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
-        pairs = enumerate(zip(found, expected, strict=True))
-        return [line for n, (one, other) in pairs for line in differences(one, other, f"{path}[{n}]")]
-    return [] if found == expected else [f"{path} is {found!r}, not {expected!r}"]
+        for name in sorted(found.keys() | expected.keys()):
+            yield from _differences(found.get(name), expected.get(name), f"{path}.{name}" if path else name)
+    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        for n, (one, other) in enumerate(zip(found, expected, strict=True)):
+            yield from _differences(one, other, f"{path}[{n}]")
+    elif found != expected:
+        yield f"{path or 'it'} is {found!r}, not {expected!r}"
 
 
 def _thing(grant: Resource) -> str:
