@@ -3,7 +3,7 @@
 #   docker build --target api -t headrace-api .        (api, ingest, process, recover, migrate; BuildKit)
 #
 # An image holds Python, the packages of that service's own extra (requirements/<target>.lock, every file's hash checked)
-# and the folders it imports, compiled; no compiler, no pip, no test, no embedded server. It runs as a numeric user
+# and the folders it imports, compiled; no compiler, no test, no embedded server, and no pip among the packages (the base has one; nothing runs it). It runs as a numeric user
 # without rights, from a read-only root file system: only /tmp is written, by `process` alone.
 #
 # The base is pinned to a patch release; pin it to what you have reviewed with
@@ -20,7 +20,8 @@ ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
     LANG=C.UTF-8 \
     TMPDIR=/tmp \
-    GRPC_ENABLE_FORK_SUPPORT=0
+    GRPC_ENABLE_FORK_SUPPORT=0 \
+    PYDANTIC_DISABLE_PLUGINS=__all__
 WORKDIR /app
 USER 65532:65532
 STOPSIGNAL SIGTERM

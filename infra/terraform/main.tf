@@ -45,7 +45,7 @@ module "identity" {
   project_id = module.project.project_id
   prefix     = local.prefix
   accounts = {
-    api       = "Answers people and programs; signs addresses of uploads."
+    api       = "Answers people and programs."
     ingest    = "Decides what a bucket notification means."
     process   = "Indexes files."
     recover   = "Brings back what got stuck."
@@ -60,7 +60,6 @@ module "identity" {
       "roles/telemetry.metricsWriter" = toset(["api", "ingest", "process", "recover"])
     } : {},
   )
-  signers      = toset(["api"])
   push_account = "push"
   pubsub_agent = module.project.agents.pubsub
 }
@@ -152,10 +151,9 @@ module "storage" {
   topic           = { id = module.messaging.topic_ids["uploads"], name = module.messaging.topic_names["uploads"] }
   storage_agent   = module.project.agents.storage
 
-  # To overwrite an object is to delete the one before, so who signs addresses of uploads may do both.
+  # The api compares bucket and index when somebody asks for it; nobody here writes objects.
   grants = {
-    "roles/storage.objectViewer" = { for name in ["ingest", "process", "recover"] : name => module.identity.members[name] }
-    "roles/storage.objectUser"   = { api = module.identity.members.api }
+    "roles/storage.objectViewer" = { for name in ["ingest", "process", "recover", "api"] : name => module.identity.members[name] }
   }
 
   kms_key             = local.kms_key

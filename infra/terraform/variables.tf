@@ -99,6 +99,11 @@ variable "network" {
     peered        = optional(bool, true)
   })
   default = null
+
+  validation {
+    condition     = var.network == null || strcontains(try(var.network.subnetwork_id, ""), "/regions/${var.region}/")
+    error_message = "Cloud Run takes addresses from a subnetwork of its own region: projects/P/regions/REGION/subnetworks/NAME."
+  }
 }
 
 variable "subnetwork_range" {

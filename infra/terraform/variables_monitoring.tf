@@ -44,4 +44,9 @@ variable "monthly_budget" {
   description = "The monthly budget, in whole units of the billing account's currency."
   type        = number
   default     = 500
+
+  validation {
+    condition     = var.monthly_budget >= 0 && floor(var.monthly_budget) == var.monthly_budget
+    error_message = "A whole number of units, not below zero."
+  }
 }

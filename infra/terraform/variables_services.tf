@@ -26,13 +26,13 @@ variable "api" {
   nullable = false
 
   validation {
-    condition     = contains(["1", "2", "4", "8"], var.api.cpu) && var.api.memory_mib >= 512 && var.api.memory_mib <= 4096 * try(tonumber(var.api.cpu), 0)
-    error_message = "1, 2, 4 or 8 processors, with 512 to 4096 MiB each."
+    condition     = contains(["1", "2", "4", "8"], var.api.cpu) && var.api.memory_mib >= max(512, try(tonumber(var.api.cpu), 0) >= 4 ? 512 * try(tonumber(var.api.cpu), 0) : 0) && var.api.memory_mib <= 4096 * try(tonumber(var.api.cpu), 0)
+    error_message = "1, 2, 4 or 8 processors, with 512 to 4096 MiB each; 4 want 2048 MiB at least, 8 want 4096."
   }
 
   validation {
-    condition     = var.api.min_instances >= 0 && var.api.max_instances >= max(1, var.api.min_instances) && var.api.pool_size >= 1
-    error_message = "At least one instance and one connection; no more instances at least than at most."
+    condition     = var.api.min_instances >= 0 && var.api.max_instances >= max(1, var.api.min_instances) && var.api.pool_size >= 1 && var.api.concurrency >= 1 && var.api.concurrency <= 1000
+    error_message = "At least one instance, one connection and one request at once, 1000 at most; no more instances at least than at most."
   }
 }
 
@@ -83,13 +83,13 @@ variable "ingest" {
   nullable = false
 
   validation {
-    condition     = contains(["1", "2", "4", "8"], var.ingest.cpu) && var.ingest.memory_mib >= 512 && var.ingest.memory_mib <= 4096 * try(tonumber(var.ingest.cpu), 0)
-    error_message = "1, 2, 4 or 8 processors, with 512 to 4096 MiB each."
+    condition     = contains(["1", "2", "4", "8"], var.ingest.cpu) && var.ingest.memory_mib >= max(512, try(tonumber(var.ingest.cpu), 0) >= 4 ? 512 * try(tonumber(var.ingest.cpu), 0) : 0) && var.ingest.memory_mib <= 4096 * try(tonumber(var.ingest.cpu), 0)
+    error_message = "1, 2, 4 or 8 processors, with 512 to 4096 MiB each; 4 want 2048 MiB at least, 8 want 4096."
   }
 
   validation {
-    condition     = var.ingest.min_instances >= 0 && var.ingest.max_instances >= max(1, var.ingest.min_instances) && var.ingest.pool_size >= 1
-    error_message = "At least one instance and one connection; no more instances at least than at most."
+    condition     = var.ingest.min_instances >= 0 && var.ingest.max_instances >= max(1, var.ingest.min_instances) && var.ingest.pool_size >= 1 && var.ingest.concurrency >= 1 && var.ingest.concurrency <= 1000
+    error_message = "At least one instance, one connection and one request at once, 1000 at most; no more instances at least than at most."
   }
 }
 
@@ -119,8 +119,8 @@ variable "process" {
   nullable = false
 
   validation {
-    condition     = var.process.instances >= 1 && var.process.max_instances >= 1 && var.process.concurrency >= 2 && var.process.pool_size >= 1
-    error_message = "At least one instance, two jobs at once (one is kept for the interactive lane) and one connection."
+    condition     = var.process.instances >= 1 && var.process.max_instances >= 1 && var.process.concurrency >= 2 && var.process.pool_size > var.process.concurrency
+    error_message = "At least one instance, two jobs at once (one is kept for the interactive lane), and a connection for each job and one more."
   }
 
   validation {
@@ -157,8 +157,8 @@ variable "recover" {
   nullable = false
 
   validation {
-    condition     = contains(["1", "2", "4", "8"], var.recover.cpu) && var.recover.max_instances >= 1 && var.recover.pool_size >= 1
-    error_message = "1, 2, 4 or 8 processors, at least one instance and one connection."
+    condition     = contains(["1", "2"], var.recover.cpu) && var.recover.max_instances >= 1 && var.recover.pool_size >= 1
+    error_message = "1 or 2 processors (more want more memory than it has), at least one instance and one connection."
   }
 }
 

@@ -82,6 +82,7 @@ run "what_is_open_is_refused" {
     api_iap_members       = ["allAuthenticatedUsers"]
     operators             = ["domain:example.com"]
     scalers               = ["allUsers"]
+    network               = { network_id = "projects/p/global/networks/n", subnetwork_id = "projects/p/regions/asia-east1/subnetworks/s" }
     image_writers         = ["allUsers"]
     cors_origins          = ["*"]
     process               = { memory_mib = 2048 }
@@ -102,6 +103,7 @@ run "what_is_open_is_refused" {
     var.api_iap_members,
     var.operators,
     var.scalers,
+    var.network,
     var.image_writers,
     var.cors_origins,
     var.process,
@@ -129,6 +131,7 @@ run "what_cannot_be_is_refused" {
     ingest               = { cpu = "3" }
     process              = { cpu = "1", memory_mib = 8192 }
     recover              = { max_instances = 0 }
+    monthly_budget       = -1
     recover_schedule     = "often"
     embedding_dimensions = 4096
     on_failed_overwrite  = "ignore"
@@ -145,6 +148,7 @@ run "what_cannot_be_is_refused" {
     var.ingest,
     var.process,
     var.recover,
+    var.monthly_budget,
     var.recover_schedule,
     var.embedding_dimensions,
     var.on_failed_overwrite,

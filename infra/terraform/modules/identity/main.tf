@@ -25,14 +25,6 @@ resource "google_project_iam_member" "this" {
   member  = local.members[each.value.name]
 }
 
-# Signing an upload's address is done in the account's own name.
-resource "google_service_account_iam_member" "signs" {
-  for_each           = var.signers
-  service_account_id = local.ids[each.value]
-  role               = "roles/iam.serviceAccountTokenCreator"
-  member             = local.members[each.value]
-}
-
 # Pub/Sub proves itself to services that it pushes to with tokens of this account, and may do nothing else in its name.
 resource "google_service_account_iam_member" "pushes" {
   service_account_id = local.ids[var.push_account]

@@ -18,11 +18,6 @@ variable "project_roles" {
   type        = map(set(string))
 }
 
-variable "signers" {
-  description = "Accounts that sign addresses of uploads."
-  type        = set(string)
-}
-
 variable "push_account" {
   description = "The account whose tokens pushes carry."
   type        = string

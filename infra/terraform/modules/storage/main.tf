@@ -45,7 +45,7 @@ resource "google_storage_bucket" "this" {
     content {
       origin          = cors.value
       method          = ["PUT", "POST", "OPTIONS"]
-      response_header = ["Content-Type", "Content-Range", "Location", "Range", "x-goog-resumable", "x-goog-meta-organization-id", "x-goog-meta-user-id"]
+      response_header = ["Content-Type", "Content-MD5", "Content-Range", "Location", "Range", "x-goog-resumable", "x-goog-content-length-range", "x-goog-if-generation-match", "x-goog-hash", "x-goog-meta-organization-id", "x-goog-meta-user-id"]
       max_age_seconds = 3600
     }
   }
