@@ -212,8 +212,8 @@ def the_bill_has_a_budget(plan: Plan) -> None:
     if account is None:
         assert budgets == []
         return
-    (budget,) = budgets
-    said = stated(budget.values)
+    assert len(budgets) == 1, "the account is named, and no budget is made"
+    said = stated(budgets[0].values)
     rules = said.pop("threshold_rules")
     assert [(one["threshold_percent"], one.get("spend_basis", "CURRENT_SPEND")) for one in rules] == [
         (0.5, "CURRENT_SPEND"),
