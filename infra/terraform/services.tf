@@ -18,6 +18,7 @@ locals {
     {
       GOOGLE_CLOUD_PROJECT_ID = var.project_id
       GOOGLE_CLOUD_REGION     = local.region_of_models
+      CLOUD_REGION            = var.region
       BUCKET                  = local.bucket
       DATABASE_IAM_AUTH       = "true"
       LOG_LEVEL               = var.log_level

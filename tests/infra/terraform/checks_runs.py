@@ -175,6 +175,7 @@ def _where(plan: Plan) -> dict[str, str]:
     return {
         "GOOGLE_CLOUD_PROJECT_ID": PROJECT,
         "GOOGLE_CLOUD_REGION": given["model_region"] or given["region"],
+        "CLOUD_REGION": given["region"],
         "BUCKET": given["bucket"] or f"{PROJECT}-uploads",
         "DATABASE_URL": UNKNOWN,
         "DATABASE_IAM_AUTH": "true",  # there are no passwords
