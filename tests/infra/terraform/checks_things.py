@@ -53,7 +53,9 @@ def _bucket(plan: Plan) -> dict[str, Any]:
             "origin": given["cors_origins"],
             "method": ["PUT", "POST", "OPTIONS"],  # one upload, a resumable one, and what a browser asks before
             "response_header": [
-                *("Content-Type", "Content-Range", "Location", "Range", "x-goog-resumable"),  # how it goes on
+                *("Content-Type", "Content-MD5"),  # what it is, and that it came whole
+                *("Content-Range", "Location", "Range", "x-goog-resumable"),  # how it goes on
+                *("x-goog-content-length-range", "x-goog-if-generation-match", "x-goog-hash"),  # what it must be
                 *("x-goog-meta-organization-id", "x-goog-meta-user-id"),  # whose it is
             ],
             "max_age_seconds": 3600,
