@@ -11,7 +11,7 @@ from typing import Any
 import pypdfium2
 from PIL import Image
 
-from services.process.extract import attachments, delimited, library, office, pages, sniffing, texts, trees
+from services.process.extract import attachments, delimited, hypertext, library, office, pages, sniffing, texts, trees
 from services.process.extract.protocol import Request
 from services.process.extract.sections import Numbering, Section
 from shared.errors import UnprocessableContent
@@ -138,9 +138,9 @@ async def _read_sections(data: bytes, media_type: str, numbering: Numbering) -> 
         sections = iter(await texts.text_sections(data))
     elif media_type in {media.JSON, media.XML} and (found := trees.tree_sections(await texts.decode(data), media_type)):
         sections = iter(found)
+    elif media_type == media.HTML:
+        sections = office.block_sections(hypertext.blocks(await texts.decode_page(data)))
     else:
-        if media_type == media.HTML:
-            data = (await texts.decode_page(data)).encode()
         document = await library.read_document(data, media_type)
         if found := office.own_slides(document, data, media_type):
             sections = iter(found)

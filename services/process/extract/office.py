@@ -8,7 +8,7 @@ import posixpath
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -54,9 +54,15 @@ def workbook_sections(document: Any, data: bytes, media_type: str) -> Iterator[S
 
 
 def heading_sections(document: Any) -> Iterator[Section]:
+    """Yield one section per heading of the library's document; see `block_sections`."""
+    yield from block_sections(_blocks(document))
+
+
+def block_sections(blocks: Iterable[tuple[int, str]]) -> Iterator[Section]:
     """Yield one section per heading with text under it; a document without headings is one stretch of text.
 
-    A heading that only has headings under it stands at the beginning of the first of these.
+    Blocks are pairs of a heading's level, 0 for all else, and a text. A heading that only has headings under it stands
+    at the beginning of the first of these.
     """
     path: list[tuple[int, str]] = []
     parts: list[str] = []
@@ -74,7 +80,7 @@ def heading_sections(document: Any) -> Iterator[Section]:
         carried.clear()
         parts.clear()
 
-    for level, text in _blocks(document):
+    for level, text in blocks:
         if not level:
             parts.append(text)
             continue

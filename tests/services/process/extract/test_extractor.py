@@ -175,7 +175,7 @@ async def test_files_without_text_are_refused(extractor: ChildExtractor, tmp_pat
     empty.write_bytes(b"")
     Image.new("RGB", (200, 200), "white").save(white)
     spaces.write_text(" \n\n ")
-    hollow.write_text("<div>" * 200_000 + "x")
+    hollow.write_text("<div>" * 200_000 + "<script>x")
     assert await verdict(extractor, empty, media.TEXT) == "EMPTY"
     assert await verdict(extractor, white) == "NO_TEXT"
     assert await verdict(extractor, spaces) == "NO_TEXT"

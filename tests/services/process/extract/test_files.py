@@ -94,6 +94,10 @@ EXPECTED: dict[str, dict[str, Place]] = {
     "html/pandoc.html": WHOLE,
     "html/docutils.html": PARTS,
     "html/browser.htm": WHOLE,
+    "html/everything.html": {
+        "Measured twice a year.": under("Settings of the radar mast", "Definitions"),
+        "Ropes are checked in March.": under("Settings of the radar mast", "Quotations"),
+    },
     "md/pandoc-gfm.md": WHOLE,
     "md/pandoc-setext.markdown": WHOLE,
     "md/notes.md": PARTS,

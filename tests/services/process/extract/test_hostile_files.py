@@ -28,7 +28,7 @@ SLACK_BYTES = 512 * 1024 * 1024
 
 REFUSED = {
     "CORRUPT": {"flat-lying", "laughs-odt", "pdf-endless-pages", "png-text", "csv-quote"},
-    "NO_TEXT": {"html-deep", "gif-frames", "pdf-circular", "pdf-500-empty", "laughs-docx"},
+    "NO_TEXT": {"gif-frames", "pdf-circular", "pdf-500-empty", "laughs-docx"},
     "TOO_COMPLEX": {
         *("flat", "workbook", "sheet-part", "overlap", "ods-repeated", "pdf-100000-empty", "pdf-huge-stream"),
         *("pdf-huge-stream-packed-thrice", "png-50000", "png-50000-hollow", "tiff-frames", "tiff-wide", "docx-deep"),
