@@ -8,6 +8,7 @@ module "monitoring" {
   notification_channels    = var.notification_channels
   runbook_base_url         = var.runbook_base_url
   subscriptions            = [for name in module.messaging.taken_by_services : module.messaging.subscription_names[name]]
+  lettered_subscriptions   = [for name in module.messaging.taken_by_services : module.messaging.subscription_names[name] if !startswith(name, "work-")]
   service_names            = concat([module.api.name, module.ingest.name, module.recover.name], [for service in module.process_push : service.name])
   process_resource_type    = local.push.process ? "cloud_run_revision" : "cloud_run_worker_pool"
   database_instance        = module.database.instance_name

@@ -55,9 +55,9 @@ def expected_conditions(plan: Plan) -> dict[str, list[Condition]]:
     process = 'resource.type="cloud_run_worker_pool"' if pool else REVISION
     everywhere = [REVISION, process] if pool else [REVISION]
 
-    taken = _any(  # nobody acknowledges what people only look at
-        "subscription_id", sorted(topics.PREFIX + one.name for one in topics.SUBSCRIPTIONS if one.consumer != "people")
-    )
+    held = [one for one in topics.SUBSCRIPTIONS if one.consumer != "people"]  # nobody acknowledges what they look at
+    taken = _any("subscription_id", sorted(topics.PREFIX + one.name for one in held))
+    lettered = _any("subscription_id", sorted(topics.PREFIX + one.name for one in held if one.topic != topics.WORK))
     waiting = 'resource.type="pubsub_subscription" AND metric.type="pubsub.googleapis.com/subscription/'
 
     services = ["headrace-api", "headrace-ingest", "headrace-recover"] + ([] if pool else ["headrace-process"])
@@ -81,7 +81,7 @@ def expected_conditions(plan: Plan) -> dict[str, list[Condition]]:
         "dead_letters": [  # one is enough; our own, and those that Pub/Sub made of messages that nobody could take
             _more_than(0, f"{REVISION} AND {_counted('dead_letters_seen')}", _of_period(900)),
             _more_than(
-                0, f'{waiting}dead_letter_message_count" AND ({taken})', _of_period(900, SUM, "subscription_id")
+                0, f'{waiting}dead_letter_message_count" AND ({lettered})', _of_period(900, SUM, "subscription_id")
             ),
         ],
         "unacked": [  # five minutes, since an instance that starts takes one or two

@@ -13,6 +13,7 @@ locals {
   process_type  = "resource.type=\"${var.process_resource_type}\""
   recover_type  = "resource.type=\"cloud_run_revision\""
   subscriptions = join(" OR ", [for id in var.subscriptions : "resource.labels.subscription_id=\"${id}\""])
+  lettered      = join(" OR ", [for id in var.lettered_subscriptions : "resource.labels.subscription_id=\"${id}\""])
 
   alerts = {
     dead_letters = {
@@ -31,7 +32,7 @@ locals {
         },
         {
           title     = "Pub/Sub gave up on messages"
-          filter    = "resource.type=\"pubsub_subscription\" AND metric.type=\"pubsub.googleapis.com/subscription/dead_letter_message_count\" AND (${local.subscriptions})"
+          filter    = "resource.type=\"pubsub_subscription\" AND metric.type=\"pubsub.googleapis.com/subscription/dead_letter_message_count\" AND (${local.lettered})"
           period    = "900s" # three runs: a shorter one would close between two
           aligner   = "ALIGN_DELTA"
           reducer   = "REDUCE_SUM"

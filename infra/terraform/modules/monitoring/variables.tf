@@ -40,6 +40,11 @@ variable "subscriptions" {
   type        = list(string)
 }
 
+variable "lettered_subscriptions" {
+  description = "Ids of those of the subscriptions whose messages become dead letters. Bells do not: the jobs they ring for are in the database."
+  type        = list(string)
+}
+
 variable "service_names" {
   description = "Names of the Cloud Run services, for the ratio of failed requests."
   type        = list(string)
