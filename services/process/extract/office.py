@@ -21,6 +21,7 @@ _MAX_HEADING_CHARACTERS = 250  # what is longer was taken for a heading by mista
 _MAX_SHEET_XML_BYTES = 32 * 1024 * 1024
 _CELL = re.compile(rb'<c r="([A-Z]{1,3})(\d{1,7})"[^>]*?(?:/>|>(.*?)</c>)', re.DOTALL)
 _VALUE = re.compile(rb"<v>[^<]|<is>")
+_DESCRIPTION = re.compile(r"(?<=\n\n): +([^\n*_`~\[\]<>\\]+)")
 _OFFICE_RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 
 
@@ -102,8 +103,12 @@ def _blocks(document: Any) -> list[tuple[int, str]]:
     nodes = document.document.nodes if document.document is not None else ()
     blocks = [block for node in nodes if (block := _block_of(json.loads(str(node.content))))[1].strip()]
     content = str(document.content)
-    if sum(len(text) for _, text in blocks) * 10 >= _letters(content) * 7:
+    told = "\n".join(text for _, text in blocks)
+    # Definition lists are in the Markdown alone; a term stands on the line above its description.
+    has_all = all(line in told for line in _DESCRIPTION.findall(content))
+    if has_all and sum(len(text) for _, text in blocks) * 10 >= _letters(content) * 7:
         return blocks
+    content = re.sub(r"\n{2,}: ", "\n", content)
     return [_markdown_block(text) for text in re.split(r"\n{2,}", content) if text.strip()]
 
 

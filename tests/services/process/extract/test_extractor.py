@@ -81,6 +81,16 @@ async def test_a_heading_without_text_begins_the_section_below_it(extractor: Chi
     ]
 
 
+async def test_definition_lists_in_markdown_are_kept(extractor: ChildExtractor, tmp_path: Path) -> None:
+    """A term stands on the line above its description."""
+    path = tmp_path / "a.md"
+    path.write_text("# Top\n\nwords\n\nmast\n:   Where the antenna stands.\n\n## Inner\n\nmore\n")
+    assert [s.text for s in await read(extractor, path)] == [
+        "Top\n\nwords\n\nmast\nWhere the antenna stands.",
+        "Inner\n\nmore",
+    ]
+
+
 async def test_slides_have_numbers_and_notes(extractor: ChildExtractor) -> None:
     """Slide 5 is the one about fire, and what the speaker says about it is there."""
     fire = (await read(extractor, CORPUS / "safety-induction.pptx"))[4]
