@@ -253,6 +253,16 @@ class ModelSettings(CommonSettings):
         return self.gemini_vision_model if self.read_images == "gemini" else None
 
     @rule
+    def _a_budget_knows_what_things_cost(self) -> Iterator[str]:
+        model = self.gemini_embedding_model
+        if self.embedder == "gemini" and not self.model_price_per_million_tokens and model not in self.model_prices:
+            # Without a price everything would be free, and no budget would ever be used up.
+            if self.budget_per_day is not None:
+                yield f"BUDGET_PER_DAY needs the price of {model} in MODEL_PRICES"
+            elif self.model_prices:
+                yield f"MODEL_PRICES has no price for {model}, which EMBEDDER=gemini needs"
+
+    @rule
     def _what_reads_images_has_its_price(self) -> Iterator[str]:
         if (model := self.vision_model) and self.model_prices and not self.model_price_per_million_tokens:
             # Costs that nobody has named would go past every budget.

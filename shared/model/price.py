@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MICROS = 1_000_000
+
+_EXACT_DIGITS = 6
+"""What lies behind is noise of binary fractions, and is not rounded up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +20,11 @@ class Prices:
     otherwise: float = 0.0
 
     def micros(self, model: str, tokens: float) -> int:
-        """Return what so many tokens cost, in millionths: a price for a million is the price of one, in millionths."""
-        return round(tokens * self.per_million_tokens.get(model, self.otherwise))
+        """Return what so many tokens cost, in millionths: a price for a million is the price of one, in millionths.
+
+        Rounded up, so that no call is free that has a price, and a budget of nothing lets none pass.
+        """
+        return math.ceil(round(tokens * self.per_million_tokens.get(model, self.otherwise), _EXACT_DIGITS))
 
     def reading_micros(self, model: str, input_tokens: float, output_tokens: float) -> int:
         """Return what it costs that a model reads a page; what it writes has a price of its own, `<model>:output`."""

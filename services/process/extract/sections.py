@@ -17,6 +17,7 @@ from shared.model.text import storable
 ROWS_PER_SEGMENT = 200
 _MAX_PAGE_CHARACTERS = 200_000
 _MAX_HEADER = MAX_SEGMENT_CHARACTERS // 8
+_PADDED_COLUMNS = 256  # beyond, a short row stays short: one wide row would unfold all others
 _ESCAPED = re.compile(r"\\([.()\[\]{}#*_+\-!>~`])")
 
 
@@ -118,7 +119,7 @@ def without_heading_marks(text: str) -> str:
 def table_text(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as a Markdown table, one line a row, the first one as its header."""
     width = max(map(len, rows))
-    lines = ["| " + " | ".join([_cell(value) for value in row] + [""] * (width - len(row))) + " |" for row in rows]
+    lines = [_line(row, width) for row in rows]
     lines.insert(1, "|" + " --- |" * width)
     return "\n".join(lines)
 
@@ -142,7 +143,10 @@ def sheet_sections(
         # The first part's range holds the header's row; the later parts only repeat it.
         first, last = row + (start if start > 1 else 0), row + start + len(body) - 1
         cells = f"{column_letters(column)}{first}:{column_letters(column + width - 1)}{last}" if row else None
-        yield Section(table_text([header, *body]), Locator(kind=LocatorKind.SHEET, sheet=sheet, cells=cells))
+        said = [values for values in body if any(value.strip() for value in values)]
+        if body and not said:
+            continue  # between a table and a lone cell far below it there may be thousands of rows with nothing
+        yield Section(table_text([header, *said]), Locator(kind=LocatorKind.SHEET, sheet=sheet, cells=cells))
 
 
 def _parts_of(header: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[tuple[int, list[Sequence[str]]]]:
@@ -167,7 +171,7 @@ def _parts_of(header: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[
             if held or start == 1:
                 yield start, held
             return
-        texts = ["| " + " | ".join(map(_cell, [*row, *[""] * (len(header) - len(row))])) + " |" for row in held]
+        texts = [_line(row, len(header)) for row in held]
         at = max((number for number in row_anchors(texts) if number <= end), default=0)
         end = at if at > end // 2 else end
         yield start, held[:end]
@@ -186,6 +190,11 @@ def column_letters(number: int) -> str:
         number, rest = divmod(number - 1, 26)
         letters = chr(ord("A") + rest) + letters
     return letters
+
+
+def _line(row: Sequence[str], width: int) -> str:
+    cells = [_cell(value) for value in row]
+    return "| " + " | ".join(cells + [""] * (min(width, _PADDED_COLUMNS) - len(cells))) + " |"
 
 
 def _cell(value: str) -> str:

@@ -35,8 +35,9 @@ def tree_sections(text: str, media_type: str) -> list[Section] | None:
     try:
         if media_type == media.JSON:
             return list(_branches(json.loads(text), ()))
-        # No entity from elsewhere is ever read, and the parser bounds what those of the file itself unfold into.
-        return list(_elements(ET.fromstring(text.encode()), ()))  # noqa: S314
+        # No entity from elsewhere is ever read, and the parser bounds what those of the file itself unfold into. It is
+        # given characters, not bytes: of those it does not believe what the file says of its encoding.
+        return list(_elements(ET.fromstring(text), ()))  # noqa: S314
     except (ValueError, LookupError, ET.ParseError):
         return None
 
