@@ -14,7 +14,7 @@ from tests.plugins.model_server import IMAGE_TOKENS, READING_TOKENS, Call, Model
 from tests.plugins.stack import Site
 
 PAGE_MICROS = IMAGE_TOKENS * 3 + READING_TOKENS * 25
-PRICES = {"gemini-2.5-flash": 3, "gemini-2.5-flash:output": 25}
+PRICES = {"gemini-embedding-001": 0.15, "gemini-2.5-flash": 3, "gemini-2.5-flash:output": 25}
 LEASE_SECONDS = 60
 
 

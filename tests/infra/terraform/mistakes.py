@@ -209,18 +209,18 @@ MUTATIONS = [
             (
                 "module.identity.emails.scheduler]) })",
                 "module.identity.emails.push]) })",
-                "recover_is_bounded_as_the_code_is",
+                "environments_say_what_was_asked",
             ),
             ("secret_env      = local.model_secrets", "", "models_are_reached_as_asked", "full"),
         )
     ),
     *(
-        Mutation("monitoring.tf", *mistake, "operators_are_told", "turned")
+        Mutation("monitoring.tf", *mistake, "turned")
         for mistake in (
-            (", [for service in module.process_push : service.name]", ""),
-            ('? "cloud_run_revision"', '? "cloud_run_worker_pool"'),
-            ("module.messaging.taken_by_services", "keys(module.messaging.subscription_names)"),
-            ("var.runbook_base_url", '"https://elsewhere.example/page.md"'),
+            (", [for service in module.process_push : service.name]", "", "alerts_say_when"),
+            ('? "cloud_run_revision"', '? "cloud_run_worker_pool"', "alerts_say_when"),
+            ("module.messaging.taken_by_services", "keys(module.messaging.subscription_names)", "alerts_say_when"),
+            ("var.runbook_base_url", '"https://elsewhere.example/page.md"', "operators_are_told"),
         )
     ),
 ]
