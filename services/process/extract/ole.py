@@ -40,7 +40,7 @@ class Compound:
         try:
             # The library takes short bytes for the name of a file; a stream is always content.
             self._file = olefile.OleFileIO(io.BytesIO(data))
-        except Exception as error:
+        except Exception as error:  # on hostile bytes the library raises what it happens to stumble over
             raise OleError("no compound file, or damaged") from error
 
     def entries(self, storage: Entry | None = None) -> Mapping[str, Entry]:
@@ -59,7 +59,7 @@ class Compound:
         """
         try:
             content: bytes = self._file.openstream(list(entry.path)).read()
-        except Exception as error:
+        except Exception as error:  # as above
             raise OleError("damaged") from error
         return content
 
