@@ -22,7 +22,7 @@ from services.process.pictures import REFUSED, PageReading, refusals
 from services.process.purse import Purse
 from services.process.slices import Slice
 from shared.clock import Clock
-from shared.errors import RetryableError, Superseded, UnprocessableContent
+from shared.errors import HeadraceError, RetryableError, Superseded, UnprocessableContent
 from shared.model.document import Chunk, ObjectRef
 from shared.model.job import Job, Stage
 from shared.model.price import FREE, Prices
@@ -226,16 +226,29 @@ class IndexDocument:
     async def _embed_batch(self, job: Job, batch: Sequence[tuple[bytes, str]]) -> Bill:
         texts = [text for _, text in batch]
         counted = await asyncio.to_thread(lambda: sum(map(self._embedder.count_tokens, texts)))
-        made = await self._paid(job, texts, counted)
+        try:
+            made = await self._paid(job, texts, counted)
+        except HeadraceError as error:
+            if error.calls:
+                await self._store(job, [], tokens=error.input_tokens, calls=error.calls)
+            raise
+        vectors = [(text_hash, vector) for (text_hash, _), vector in zip(batch, made.vectors, strict=True)]
+        await self._store(job, vectors, tokens=made.paid_tokens, calls=made.calls)
+        return Bill(texts=len(batch), counted_tokens=counted, tokens=made.tokens)
+
+    async def _store(
+        self, job: Job, vectors: Sequence[tuple[bytes, Sequence[float]]], *, tokens: int, calls: int
+    ) -> None:
+        """Store vectors (none, where calls failed) and what they took, together."""
+        space = self._embedder.space
         await self._queue.add_embeddings(
             job.lease,
-            self._embedder.space,
-            [(text_hash, vector) for (text_hash, _), vector in zip(batch, made.vectors, strict=True)],
-            tokens=made.tokens,
-            calls=made.calls,
-            cost_micros=self._prices.micros(self._embedder.space.model, made.tokens),
+            space,
+            vectors,
+            tokens=tokens,
+            calls=calls,
+            cost_micros=self._prices.micros(space.model, tokens),
         )
-        return Bill(texts=len(batch), counted_tokens=counted, tokens=made.tokens)
 
     async def _paid(self, job: Job, texts: Sequence[str], counted_tokens: int) -> Embeddings:
         """Embed within the organization's budget, if that costs anything.
@@ -248,7 +261,7 @@ class IndexDocument:
             job.organization_id,
             self._prices.micros(model, counted_tokens),
             lambda: self._embedder.embed(texts, purpose="document"),
-            cost=lambda made: self._prices.micros(model, made.tokens),
+            cost=lambda made: self._prices.micros(model, made.paid_tokens),
             lost=lambda error: self._prices.micros(model, error.input_tokens),
         )
 

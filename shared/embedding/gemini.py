@@ -11,14 +11,14 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import structlog
 from google import genai
 from google.genai import types
 
 from shared.clock import Clock, SystemClock
-from shared.embedding.gemini_errors import translated
+from shared.embedding.gemini_errors import NoAnswer, translated
 from shared.embedding.turns import ProcessTurns
 from shared.errors import ConfigurationError, HeadraceError, RateLimitError, RetryableError
 from shared.ids import uuid7
@@ -53,6 +53,16 @@ class GeminiAccess:
     def is_vertex(self) -> bool:
         """Whether calls go to Vertex AI."""
         return not self.api_key
+
+
+class Answered(NamedTuple, Generic[T]):
+    """What became of a call."""
+
+    answer: T
+    calls: int
+    """Requests made, those that failed included."""
+    lost_tokens: int
+    """What those took, as estimated, of which no answer came: they may have been paid for."""
 
 
 class GeminiCalls:
@@ -136,11 +146,12 @@ class GeminiCalls:
         used_tokens: Callable[[T], int | None],
         requests: int = 1,
         tokens: int = 0,
-    ) -> tuple[T, int]:
-        """Return what `request` makes of an answer, and how many requests that took.
+    ) -> Answered[T]:
+        """Return what `request` makes of an answer, and what that took.
 
         `requests` and `tokens` (an estimate) are what one try takes of the quota; `used_tokens` corrects it. What
-        `request` raises about an answer without sense counts as a failure of the service.
+        `request` raises about an answer without sense counts as a failure of the service. Errors carry `calls`, and as
+        `input_tokens` what tries took of which no answer came.
 
         Raises:
             RateLimitError: 429, after the tries, or at once when the service asks for a long wait; also without any
@@ -150,7 +161,7 @@ class GeminiCalls:
             NotFound: no such model.
             InvalidRequest: the request is wrong in the eyes of the service.
         """
-        calls = 0
+        calls = lost_tokens = 0
         try:
             async with self._slots:
                 while True:
@@ -168,13 +179,14 @@ class GeminiCalls:
                         used = used_tokens(answer)
                     except RetryableError as error:
                         failure = error
+                        lost_tokens += tokens if isinstance(error, NoAnswer) else 0
                     else:
-                        return answer, calls
+                        return Answered(answer, calls, lost_tokens)
                     finally:
                         await self._turns.give_back(self.model, turn, used_tokens=used)
                     await self._wait_or_raise(failure, calls)
         except HeadraceError as error:
-            error.calls = calls
+            error.calls, error.input_tokens = calls, lost_tokens
             raise
 
     async def _answer(self, request: Callable[[genai.Client], Awaitable[T]]) -> T:

@@ -29,21 +29,30 @@ _PASSING = {408, 409}
 """Besides 5xx: too slow, and aborted because somebody else was faster."""
 
 
+class NoAnswer(DependencyUnavailable):
+    """No answer of the model came, or none that makes sense; it may have worked for it all the same, and be paid.
+
+    An answer that says no (4xx, 5xx) is not paid for (https://ai.google.dev/gemini-api/docs/billing).
+    """
+
+
 def translated(error: Exception, *, now: datetime) -> HeadraceError | None:
     """Return our own error; None for what is no failure of a call. `now` is for waits that are given as a date."""
     if isinstance(error, errors.APIError):
         return _translated_answer(error, now)
+    if isinstance(error, (aiohttp.ClientConnectorError, ConnectionRefusedError)):  # nothing was sent
+        return DependencyUnavailable("Gemini cannot be reached; it will be tried again.")
     if isinstance(error, (TimeoutError, aiohttp.ClientError, ConnectionError)):
-        return DependencyUnavailable("Gemini does not answer; it will be tried again.")
+        return NoAnswer("Gemini does not answer; it will be tried again.")
     if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
-        return DependencyUnavailable("Gemini's answer cannot be read; it will be tried again.")
+        return NoAnswer("Gemini's answer cannot be read; it will be tried again.")
     if isinstance(error, auth_errors.GoogleAuthError) and may_pass(error):
         return DependencyUnavailable("Google's sign-in does not answer; it will be tried again.")
     if isinstance(error, auth_errors.GoogleAuthError):
         return AuthenticationError("Google's credentials are missing or refused; check the service account.")
     if isinstance(error, (ValueError, TypeError, LookupError, AttributeError)):
         # What the SDK trips over when an answer has another shape; pydantic's errors are ValueErrors.
-        return DependencyUnavailable("Gemini's answer has an unknown shape; it will be tried again.")
+        return NoAnswer("Gemini's answer has an unknown shape; it will be tried again.")
     return None
 
 

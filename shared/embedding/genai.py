@@ -12,8 +12,9 @@ from google import genai
 from google.genai import types
 
 from shared.clock import Clock
-from shared.embedding.gemini import GeminiAccess, GeminiCalls
-from shared.errors import DependencyUnavailable, HeadraceError, InvalidRequest
+from shared.embedding.gemini import Answered, GeminiAccess, GeminiCalls
+from shared.embedding.gemini_errors import NoAnswer
+from shared.errors import HeadraceError, InvalidRequest
 from shared.model.space import EmbeddingSpace
 from shared.ports.models import Embeddings, Purpose, Turns
 
@@ -133,17 +134,18 @@ class GeminiEmbedder:
         if len(texts) > self._batch_size or any(not text for text in texts):
             raise InvalidRequest(f"Embed 1 to {self._batch_size} texts at a time, none of them empty.")
         vectors: list[list[float]] = []
-        tokens = calls = 0
+        tokens = calls = lost_tokens = 0
         try:
             for part, estimate in self._requests(texts):
-                (made, used), more = await self._embed(part, estimate, purpose)
+                (made, used), more, lost = await self._embed(part, estimate, purpose)
                 vectors += made
-                tokens, calls = tokens + (estimate if used is None else used), calls + more
+                tokens += estimate if used is None else used
+                calls, lost_tokens = calls + more, lost_tokens + lost
         except HeadraceError as error:
             error.calls = (error.calls or 0) + calls
-            error.input_tokens += tokens
+            error.input_tokens += tokens + lost_tokens
             raise
-        return Embeddings(vectors=vectors, tokens=tokens, calls=calls)
+        return Embeddings(vectors=vectors, tokens=tokens, calls=calls, lost_tokens=lost_tokens)
 
     def _requests(self, texts: Sequence[str]) -> Iterator[tuple[Sequence[str], int]]:
         """Cut the texts into requests, each with the tokens that it has at most."""
@@ -159,7 +161,7 @@ class GeminiEmbedder:
 
     async def _embed(
         self, texts: Sequence[str], estimate: int, purpose: Purpose
-    ) -> tuple[tuple[list[list[float]], int | None], int]:
+    ) -> Answered[tuple[list[list[float]], int | None]]:
         # Plain strings would be merged into one content, and one vector, by most models.
         contents: Any = [types.Content(parts=[types.Part(text=text)]) for text in texts]
         config = types.EmbedContentConfig(
@@ -173,7 +175,9 @@ class GeminiEmbedder:
             answer = await client.aio.models.embed_content(model=self._calls.model, contents=contents, config=config)
             vectors = [list(embedding.values or ()) for embedding in answer.embeddings or ()]
             if len(vectors) != len(texts) or any(len(vector) != self._dimensions for vector in vectors):
-                raise DependencyUnavailable("Gemini answered with another number or size of vectors than asked for.")
+                raise NoAnswer("Gemini answered with another number or size of vectors than asked for.")
+            if any(embedding.statistics and embedding.statistics.truncated for embedding in answer.embeddings or ()):
+                raise InvalidRequest("Gemini read only the beginning of a text, which is too long for the model.")
             return [_unit(vector) for vector in vectors], _used_tokens(answer)
 
         # Each text of a batch counts as a request of its own, as far as is known of the Gemini API's limits.
@@ -197,5 +201,5 @@ def _used_tokens(answer: types.EmbedContentResponse) -> int | None:
 def _unit(vector: list[float]) -> list[float]:
     length = math.hypot(*vector)
     if not math.isfinite(length) or length == 0:
-        raise DependencyUnavailable("Gemini answered with a vector that has no direction.")
+        raise NoAnswer("Gemini answered with a vector that has no direction.")
     return [value / length for value in vector]

@@ -45,26 +45,32 @@ class MeteredEmbedder:
         return self._embedder.count_tokens(text)
 
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:
-        """Embed as the wrapped embedder does, and count it: as metrics, and as a line that alerts can add up."""
-        model, started, outcome, calls = self.space.model, self._clock.monotonic(), "cancelled", 1
+        """Embed as the wrapped embedder does, and count it, also what calls cost of which nothing came."""
+        started, outcome, calls, tokens = self._clock.monotonic(), "cancelled", 1, 0
         try:
             made = await self._embedder.embed(texts, purpose=purpose)
-            calls, outcome = made.calls, "ok"
+            calls, outcome, tokens = made.calls, "ok", made.paid_tokens
         except Exception as error:
             outcome = code_of(error)
-            if isinstance(error, HeadraceError) and error.calls is not None:
-                calls = error.calls  # none, where the caller's turn was refused
-            _log.warning("model.call_failed", model=model, purpose=purpose, error_code=outcome)
+            if isinstance(error, HeadraceError):
+                calls = calls if error.calls is None else error.calls  # none, where the caller's turn was refused
+                tokens = error.input_tokens
+            _log.warning("model.call_failed", model=self.space.model, purpose=purpose, error_code=outcome)
             raise
         finally:
-            if calls:
-                self._metrics.add(MODEL_CALLS, calls, model=model, purpose=purpose, outcome=outcome)
-                self._metrics.record(MODEL_SECONDS, self._clock.monotonic() - started, model=model, purpose=purpose)
-                self._metrics.add(MODEL_RETRIES, calls - 1, model=model)
-        cost_micros = self._prices.micros(model, made.tokens)
-        self._metrics.add(MODEL_TOKENS, made.tokens, model=model, kind="spent")
-        self._metrics.add(MODEL_COST, cost_micros, model=model, kind="spent")
-        _log.info(
-            "model.called", model=model, purpose=purpose, calls=calls, tokens=made.tokens, cost_micros=cost_micros
-        )
+            self._count(calls, outcome, self._clock.monotonic() - started, tokens, purpose)
         return made
+
+    def _count(self, calls: int, outcome: str, seconds: float, tokens: int, purpose: Purpose) -> None:
+        """Count as metrics, and as a line that alerts can add up."""
+        model = self.space.model
+        if calls:
+            self._metrics.add(MODEL_CALLS, calls, model=model, purpose=purpose, outcome=outcome)
+            self._metrics.record(MODEL_SECONDS, seconds, model=model, purpose=purpose)
+            self._metrics.add(MODEL_RETRIES, calls - 1, model=model)
+        if not tokens and outcome != "ok":
+            return
+        cost_micros = self._prices.micros(model, tokens)
+        self._metrics.add(MODEL_TOKENS, tokens, model=model, kind="spent")
+        self._metrics.add(MODEL_COST, cost_micros, model=model, kind="spent")
+        _log.info("model.called", model=model, purpose=purpose, calls=calls, tokens=tokens, cost_micros=cost_micros)

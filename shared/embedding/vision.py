@@ -14,7 +14,7 @@ from google import genai
 from google.genai import types
 
 from shared.clock import Clock
-from shared.embedding.gemini import GeminiAccess, GeminiCalls
+from shared.embedding.gemini import Answered, GeminiAccess, GeminiCalls
 from shared.errors import HeadraceError, InvalidRequest, NonRetryableError, UnprocessableContent
 from shared.model.text import storable
 from shared.ports.models import Reading, Turns
@@ -111,10 +111,10 @@ class GeminiReader:
         spent_in = spent_out = calls = 0
         try:
             for reading in range(1, _READINGS + 1):
-                answer, more = await self._ask(image, media_type)
+                answer, more, lost = await self._ask(image, media_type)
                 calls += more
                 used_in, used_out = _used(answer)
-                spent_in, spent_out = spent_in + used_in, spent_out + used_out
+                spent_in, spent_out = spent_in + used_in + lost, spent_out + used_out
                 page = _page(answer)
                 if page is not None:
                     return Reading(
@@ -128,7 +128,7 @@ class GeminiReader:
         except HeadraceError as error:
             # Of the last call, which failed, the error knows; of those before, only this place.
             error.calls = calls if isinstance(error, UnprocessableContent) else calls + (error.calls or 0)
-            error.input_tokens, error.output_tokens = spent_in, spent_out
+            error.input_tokens, error.output_tokens = error.input_tokens + spent_in, spent_out
             raise
         failure = NonRetryableError(
             "The model's answer about an image had the wrong form, twice; retry later or read images by OCR.",
@@ -137,7 +137,7 @@ class GeminiReader:
         failure.calls, failure.input_tokens, failure.output_tokens = calls, spent_in, spent_out
         raise failure
 
-    async def _ask(self, image: bytes, media_type: str) -> tuple[types.GenerateContentResponse, int]:
+    async def _ask(self, image: bytes, media_type: str) -> Answered[types.GenerateContentResponse]:
         parts = [types.Part.from_bytes(data=image, mime_type=media_type), types.Part(text="Read this image.")]
         contents: Any = [types.Content(role="user", parts=parts)]
         config = types.GenerateContentConfig(

@@ -19,6 +19,13 @@ class Embeddings:
     vectors: Sequence[Sequence[float]]
     tokens: int
     calls: int
+    lost_tokens: int = 0
+    """What calls took, as estimated, of which no answer came; they may have been paid for."""
+
+    @property
+    def paid_tokens(self) -> int:
+        """All that is paid for, as far as is known."""
+        return self.tokens + self.lost_tokens
 
 
 class Embedder(Protocol):

@@ -117,6 +117,25 @@ async def test_a_larger_budget_lets_the_jobs_go_on_at_once(road: Road) -> None:
         await budgets.reserve("acme", 1)
 
 
+async def test_what_failed_calls_may_have_cost_is_on_the_job_and_in_the_budget(road: Road) -> None:
+    """Three tries without an answer: their tokens are counted as spent, and not as the file's own."""
+    budgets = paid(road, default=100)
+    lost = DependencyUnavailable()
+    lost.calls, lost.input_tokens = 3, 9
+    road.embedder.errors = [lost]
+    await put(road, "a.txt", "one two three")
+    await road.work_off()
+    (job,) = await waiting(road)
+    assert (job["model_calls"], job["tokens_used"], job["cost_micros"]) == (3, 9, 9 * ONE)
+    (today,) = await budgets.today()
+    assert today.spent_micros == 9 * ONE
+    await road.shift_clock(60)
+    await road.work_off()
+    assert await statuses(road) == {"a.txt": "completed"}
+    (today,) = await budgets.today()
+    assert today.spent_micros == 12 * ONE
+
+
 async def test_eight_workers_overspend_by_less_than_one_batch(road: Road) -> None:
     """Each file has ten texts of a token; batches are of four, and twenty may be spent."""
     road.embedder = type(road.embedder)(batch_size=4)

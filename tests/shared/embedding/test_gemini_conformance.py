@@ -309,7 +309,7 @@ async def check(case: Case, server: Gemini, clock: QuickClock, call: Callable[[]
     with pytest.raises(case.kind) as caught:
         await call()
     error = caught.value
-    assert type(error) is case.kind
+    assert isinstance(error, case.kind)
     assert (error.code, len(server.requests), error.calls) == (case.code, case.calls, case.calls)
     assert getattr(error, "retry_after_seconds", None) == case.asked_seconds
     assert "secret" not in str(error)

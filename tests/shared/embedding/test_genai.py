@@ -214,6 +214,40 @@ async def test_what_may_pass_is_tried_three_times(
     assert clock.slept_seconds == [pytest.approx(1, rel=0.25), pytest.approx(2, rel=0.25)]
 
 
+@pytest.mark.parametrize(
+    ("answer", "is_counted"),
+    [
+        (status(500), False),
+        (status(503), False),
+        (text(200, "{broken"), True),
+        (text(200, '{"embeddings": []}'), True),
+        (drop, True),
+    ],
+    ids=["500", "503", "200-broken", "none", "dropped"],
+)
+async def test_what_may_have_been_paid_is_told(
+    server: GeminiServer, embedder: GeminiEmbedder, answer: Answer, is_counted: bool
+) -> None:
+    """Of a try without an answer the tokens count, whether the call succeeds or fails; a refusal costs nothing."""
+    each = embedder.count_tokens("a") if is_counted else 0
+    server.answers = [answer] * 3
+    with pytest.raises(DependencyUnavailable) as caught:
+        await embedder.embed(["a"], purpose="document")
+    assert (caught.value.calls, caught.value.input_tokens) == (3, 3 * each)
+    server.answers = [answer]
+    made = await embedder.embed(["a"], purpose="document")
+    assert (made.calls, made.lost_tokens, made.paid_tokens) == (2, each, made.tokens + each)
+
+
+async def test_a_text_that_was_cut_is_an_error(server: GeminiServer, embedder: GeminiEmbedder) -> None:
+    """Never silently: a vector of the beginning would stand for the whole."""
+    cut = {"values": vector_of("a"), "statistics": {"truncated": True, "tokenCount": 1}}
+    server.answers = [status(200, {"embeddings": [cut]})]
+    with pytest.raises(InvalidRequest, match="too long"):
+        await embedder.embed(["a"], purpose="document")
+    assert len(server.requests) == 1
+
+
 async def test_a_second_try_may_succeed(server: GeminiServer, embedder: GeminiEmbedder) -> None:
     """One failure in between costs a call and no result."""
     server.answers = [status(503)]
