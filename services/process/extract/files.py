@@ -11,7 +11,19 @@ from typing import Any
 import pypdfium2
 from PIL import Image
 
-from services.process.extract import attachments, delimited, hypertext, library, office, pages, sniffing, texts, trees
+from services.process.extract import (
+    attachments,
+    bodies,
+    books,
+    delimited,
+    hypertext,
+    library,
+    office,
+    pages,
+    sniffing,
+    texts,
+    trees,
+)
 from services.process.extract.protocol import Request
 from services.process.extract.sections import Numbering, Section
 from shared.errors import UnprocessableContent
@@ -140,16 +152,22 @@ async def _read_sections(data: bytes, media_type: str, numbering: Numbering) -> 
         sections = iter(found)
     elif media_type == media.HTML:
         sections = office.block_sections(hypertext.blocks(await texts.decode_page(data)))
+    elif media_type == media.EPUB and (blocks := await books.chapter_blocks(data)):
+        sections = office.block_sections(blocks)
     else:
-        document = await library.read_document(data, media_type)
-        if found := office.own_slides(document, data, media_type):
-            sections = iter(found)
-        elif media_type in media.SLIDES:
-            sections = office.slide_sections(document)
-        elif media_type in media.SHEETS:
-            sections = office.workbook_sections(document, data, media_type)
-        else:
-            sections = office.heading_sections(document)
+        sections = _library_sections(await library.read_document(data, media_type), data, media_type)
     for section in sections:
         for segment in numbering.segments_of(section):
             yield segment
+
+
+def _library_sections(document: Any, data: bytes, media_type: str) -> Iterator[Section]:
+    if media_type in {media.EML, media.MSG}:
+        return office.mail_sections(document, bodies.page_blocks(data, media_type))
+    if found := office.own_slides(document, data, media_type):
+        return iter(found)
+    if media_type in media.SLIDES:
+        return office.slide_sections(document)
+    if media_type in media.SHEETS:
+        return office.workbook_sections(document, data, media_type)
+    return office.heading_sections(document)

@@ -81,9 +81,7 @@ def _verdict(message: str) -> Exception:
     if "password" in text or "encrypted" in text:
         return encrypted()
     if any(word in text for word in ("security limit", "exceed", "too large", "too many", "zip bomb", "ratio")):
-        return UnprocessableContent(
-            "The file unfolds into far more than its size; split it or save it anew.", code="TOO_COMPLEX"
-        )
+        return too_long()
     if "unsupported" in text:
         return UnprocessableContent("This kind of file is not supported.", code="UNSUPPORTED_TYPE")
     return corrupt()
@@ -92,6 +90,13 @@ def _verdict(message: str) -> Exception:
 def corrupt() -> UnprocessableContent:
     """Return the verdict on a file that is damaged."""
     return UnprocessableContent("The file is damaged or cut off; save it again and upload it anew.", code="CORRUPT")
+
+
+def too_long() -> UnprocessableContent:
+    """Return the verdict on a file whose bytes stand for very many more."""
+    return UnprocessableContent(
+        "The file unfolds into far more than its size; split it or save it anew.", code="TOO_COMPLEX"
+    )
 
 
 def encrypted() -> UnprocessableContent:

@@ -8,11 +8,12 @@ import posixpath
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from services.process.extract import odf, ppt, xls
+from services.process.extract.hypertext import Block
 from services.process.extract.sections import Section, sheet_sections, table_text, without_heading_marks
 from shared.model import media
 from shared.model.locator import Locator, LocatorKind
@@ -23,6 +24,10 @@ _CELL = re.compile(rb'<c r="([A-Z]{1,3})(\d{1,7})"[^>]*?(?:/>|>(.*?)</c>)', re.D
 _VALUE = re.compile(rb"<v>[^<]|<is>")
 _DESCRIPTION = re.compile(r"(?<=\n\n): +([^\n*_`~\[\]<>\\]+)")
 _OFFICE_RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
+
+
+_HEAD = re.compile(r"(Subject|From|To|CC|BCC|Date): ", re.IGNORECASE)
+_ATTACHMENTS: Block = (0, "Attachments:")
 
 
 def slide_sections(document: Any) -> Iterator[Section]:
@@ -57,6 +62,14 @@ def workbook_sections(document: Any, data: bytes, media_type: str) -> Iterator[S
 def heading_sections(document: Any) -> Iterator[Section]:
     """Yield one section per heading of the library's document; see `block_sections`."""
     yield from block_sections(_blocks(document))
+
+
+def mail_sections(document: Any, page: Sequence[Block]) -> Iterator[Section]:
+    """Yield the sections of a mail whose words are a page; head and list of attachments are the library's."""
+    blocks = _blocks(document)
+    listed = next((place for place, block in enumerate(blocks) if block == _ATTACHMENTS), len(blocks))
+    head = [block for block in blocks[:1] if page and _HEAD.match(block[1])]
+    yield from block_sections([*head, *blocks[listed:], *page] if page else blocks)
 
 
 def block_sections(blocks: Iterable[tuple[int, str]]) -> Iterator[Section]:

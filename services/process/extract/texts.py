@@ -32,14 +32,23 @@ async def decode_page(data: bytes) -> str:
         try:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            named = _CHARSET.search(data[:_HEAD_BYTES])
-            name = named[1].decode() if named else "cp1252"
-            try:
-                # What calls itself Latin-1 is read as its superset, as browsers do.
-                return data.decode("cp1252" if name.lower() in _LATIN else name, errors="replace")
-            except LookupError:
-                pass
+            if (text := decode_as(data, charset_of(data) or "cp1252")) is not None:
+                return text
     return await decode(data)
+
+
+def charset_of(page: bytes) -> str | None:
+    """Return the encoding that an HTML page says it has."""
+    named = _CHARSET.search(page[:_HEAD_BYTES])
+    return named[1].decode() if named else None
+
+
+def decode_as(data: bytes, name: str) -> str | None:
+    """Return the text of bytes in a named encoding, Latin-1 as its superset, as browsers do; None: unknown."""
+    try:
+        return data.decode("cp1252" if name.lower() in _LATIN else name, errors="replace")
+    except LookupError:
+        return None
 
 
 async def text_sections(data: bytes) -> list[Section]:
