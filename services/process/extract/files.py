@@ -23,6 +23,7 @@ from services.process.extract import (
     sniffing,
     texts,
     trees,
+    word,
 )
 from services.process.extract.protocol import Request
 from services.process.extract.sections import Numbering, Section
@@ -170,4 +171,6 @@ def _library_sections(document: Any, data: bytes, media_type: str) -> Iterator[S
         return office.slide_sections(document)
     if media_type in media.SHEETS:
         return office.workbook_sections(document, data, media_type)
+    if media_type == media.DOCX:
+        return office.heading_sections(document, lambda layered: word.arranged(layered, data))
     return office.heading_sections(document)

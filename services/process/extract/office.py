@@ -8,7 +8,7 @@ import posixpath
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -25,6 +25,9 @@ _VALUE = re.compile(rb"<v>[^<]|<is>")
 _DESCRIPTION = re.compile(r"(?<=\n\n): +([^\n*_`~\[\]<>\\]+)")
 _OFFICE_RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 
+
+Arrange = Callable[[list[tuple[str, Block]]], list[Block]]
+"""Takes the library's blocks, each with the name of its layer, and returns them in the order to read them in."""
 
 _HEAD = re.compile(r"(Subject|From|To|CC|BCC|Date): ", re.IGNORECASE)
 _ATTACHMENTS: Block = (0, "Attachments:")
@@ -59,9 +62,9 @@ def workbook_sections(document: Any, data: bytes, media_type: str) -> Iterator[S
         yield from sheet_sections(sheet, rows, column=column if known else 0, row=row if known else 0)
 
 
-def heading_sections(document: Any) -> Iterator[Section]:
+def heading_sections(document: Any, arrange: Arrange | None = None) -> Iterator[Section]:
     """Yield one section per heading of the library's document; see `block_sections`."""
-    yield from block_sections(_blocks(document))
+    yield from block_sections(_blocks(document, arrange))
 
 
 def mail_sections(document: Any, page: Sequence[Block]) -> Iterator[Section]:
@@ -111,10 +114,15 @@ def block_sections(blocks: Iterable[tuple[int, str]]) -> Iterator[Section]:
         yield Section(sections[0].text, Locator(kind=LocatorKind.TEXT, start_char=0))
 
 
-def _blocks(document: Any) -> list[tuple[int, str]]:
-    """Return (heading level or 0, text) in reading order, from the structure or, where it is poor, from Markdown."""
+def _blocks(document: Any, arrange: Arrange | None = None) -> list[Block]:
+    """Return the blocks in reading order, from the structure or, where it is poor, from Markdown."""
     nodes = document.document.nodes if document.document is not None else ()
-    blocks = [block for node in nodes if (block := _block_of(json.loads(str(node.content))))[1].strip()]
+    layered = [
+        (str(node.content_layer), block)
+        for node in nodes
+        if (block := _block_of(json.loads(str(node.content))))[1].strip()
+    ]
+    blocks = arrange(layered) if arrange else [block for _, block in layered]
     content = str(document.content)
     told = "\n".join(text for _, text in blocks)
     # Definition lists are in the Markdown alone; a term stands on the line above its description.
