@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
-import posixpath
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
-from xml.etree import ElementTree as ET
 
-from services.process.extract import odf, ppt, xls
+from services.process.extract import odf, ppt, xls, xlsx
 from services.process.extract.hypertext import Block
 from services.process.extract.sections import Section, sheet_sections, table_text, without_heading_marks
 from shared.model import media
 from shared.model.locator import Locator, LocatorKind
 
 _MAX_HEADING_CHARACTERS = 250  # what is longer was taken for a heading by mistake
-_MAX_SHEET_XML_BYTES = 32 * 1024 * 1024
-_CELL = re.compile(rb'<c r="([A-Z]{1,3})(\d{1,7})"[^>]*?(?:/>|>(.*?)</c>)', re.DOTALL)
-_VALUE = re.compile(rb"<v>[^<]|<is>")
 _DESCRIPTION = re.compile(r"(?<=\n\n): +([^\n*_`~\[\]<>\\]+)")
-_OFFICE_RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 
 
 Arrange = Callable[[list[tuple[str, Block]]], list[Block]]
@@ -60,6 +51,8 @@ def workbook_sections(document: Any, data: bytes, media_type: str) -> Iterator[S
         column, row, shape = corners.get(sheet, (0, 0, (0, 0)))
         known = shape == (len(rows), max(map(len, rows), default=0))
         yield from sheet_sections(sheet, rows, column=column if known else 0, row=row if known else 0)
+    if media_type == media.XLSX:
+        yield from xlsx.remarks(data)
 
 
 def heading_sections(document: Any, arrange: Arrange | None = None) -> Iterator[Section]:
@@ -163,37 +156,4 @@ def _letters(text: str) -> int:
     return sum(map(len, re.findall(r"\w+", text)))
 
 
-def _corners(data: bytes) -> dict[str, tuple[int, int, tuple[int, int]]]:
-    """Return each sheet's first used column and row, and its (height, width); what is odd is left out."""
-    found = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            # The child's limits hold for what this parses.
-            book = ET.fromstring(archive.read("xl/workbook.xml"))  # noqa: S314
-            relations = ET.fromstring(archive.read("xl/_rels/workbook.xml.rels"))  # noqa: S314
-            targets = {item.get("Id"): posixpath.join("/xl", item.get("Target", ""))[1:] for item in relations}
-            for sheet in book.iterfind(".//{*}sheet"):
-                target = targets.get(sheet.get(_OFFICE_RELATION), "")
-                if archive.getinfo(target).file_size <= _MAX_SHEET_XML_BYTES:
-                    cells = [
-                        (_number_of(match[1]), int(match[2]))
-                        for match in _CELL.finditer(archive.read(target))
-                        if match[3] and _VALUE.search(match[3])
-                    ]
-                    if cells:
-                        columns, rows = zip(*cells, strict=True)
-                        shape = (max(rows) - min(rows) + 1, max(columns) - min(columns) + 1)
-                        found[sheet.get("name", "")] = (min(columns), min(rows), shape)
-    except (KeyError, ValueError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, ET.ParseError):
-        return {}  # the cells are an extra; the text was read without them
-    return found
-
-
-def _number_of(letters: bytes) -> int:
-    number = 0
-    for letter in letters:
-        number = number * 26 + letter - ord("A") + 1
-    return number
-
-
-_CORNERS = {media.XLSX: _corners, media.ODS: odf.corners, media.XLS: xls.corners}
+_CORNERS = {media.XLSX: xlsx.corners, media.ODS: odf.corners, media.XLS: xls.corners}
