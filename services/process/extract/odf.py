@@ -1,4 +1,4 @@
-"""What the library does not tell of OpenDocument files: all the text of slides, and where a sheet's cells begin."""
+"""What the library does not tell of OpenDocument files: the text of slides, where cells begin, and notes on them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from services.process.extract.sections import Section, table_text
+from services.process.extract.sections import Place, Section, remark_section, table_text
 from shared.model.locator import Locator, LocatorKind
 
 Corner = tuple[int, int, tuple[int, int]]
@@ -38,6 +38,24 @@ def corners(data: bytes) -> dict[str, Corner]:
     root = _content(data)
     sheets = [] if root is None else root.iterfind(f"{_OFFICE}body/{_OFFICE}spreadsheet/{_TABLE}table")
     return {sheet.get(f"{_TABLE}name", ""): corner for sheet in sheets if (corner := _corner(sheet))}
+
+
+def remarks(data: bytes) -> list[Section]:
+    """Return one section per sheet with the notes on its cells."""
+    root = _content(data)
+    sheets = [] if root is None else root.iterfind(f"{_OFFICE}body/{_OFFICE}spreadsheet/{_TABLE}table")
+    found = (remark_section(sheet.get(f"{_TABLE}name", ""), _said(sheet)) for sheet in sheets)
+    return [section for section in found if section is not None]
+
+
+def _said(sheet: Any) -> list[tuple[Place, str]]:
+    said = []
+    for column, row, cell, _ in _cells(sheet):
+        note = cell.find(f"{_OFFICE}annotation")
+        lines = [] if note is None else [_text(line) for line in note.iter(f"{_TEXT}p")]
+        if words := " ".join(" ".join(lines).split()):
+            said.append(((row, column), words))
+    return said
 
 
 def _content(data: bytes) -> Any:
@@ -78,17 +96,28 @@ def _text(element: Any) -> str:
 
 
 def _corner(sheet: Any) -> Corner | None:
-    used: list[tuple[int, int, int, int]] = []
-    row = 1
-    for line in sheet.iter(f"{_TABLE}table-row"):
-        height, column = int(line.get(f"{_TABLE}number-rows-repeated", "1")), 1
-        for cell in line:
-            width = int(cell.get(f"{_TABLE}number-columns-repeated", "1"))
-            if cell.find(f"{_TEXT}p") is not None:
-                used.append((column, row, column + width - 1, row + height - 1))
-            column += width
-        row += height
+    used = [
+        (column, row, column + _repeated(cell, "columns") - 1, row + _repeated(line, "rows") - 1)
+        for column, row, cell, line in _cells(sheet)
+        if cell.find(f"{_TEXT}p") is not None
+    ]
     if not used:
         return None
     left, top, right, bottom = zip(*used, strict=True)
     return min(left), min(top), (max(bottom) - min(top) + 1, max(right) - min(left) + 1)
+
+
+def _cells(sheet: Any) -> Iterator[tuple[int, int, Any, Any]]:
+    """Yield column and row, from 1, the cell and its line; one that is repeated stands for all."""
+    row = 1
+    for line in sheet.iter(f"{_TABLE}table-row"):
+        column = 1
+        for cell in line:
+            yield column, row, cell, line
+            column += _repeated(cell, "columns")
+        row += _repeated(line, "rows")
+
+
+def _repeated(element: Any, what: str) -> int:
+    said = element.get(f"{_TABLE}number-{what}-repeated", "1")
+    return int(said) if said.isdecimal() else 1

@@ -51,8 +51,7 @@ def workbook_sections(document: Any, data: bytes, media_type: str) -> Iterator[S
         column, row, shape = corners.get(sheet, (0, 0, (0, 0)))
         known = shape == (len(rows), max(map(len, rows), default=0))
         yield from sheet_sections(sheet, rows, column=column if known else 0, row=row if known else 0)
-    if media_type == media.XLSX:
-        yield from xlsx.remarks(data)
+    yield from _REMARKS.get(media_type, lambda _: [])(data)
 
 
 def heading_sections(document: Any, arrange: Arrange | None = None) -> Iterator[Section]:
@@ -156,4 +155,5 @@ def _letters(text: str) -> int:
     return sum(map(len, re.findall(r"\w+", text)))
 
 
+_REMARKS = {media.XLSX: xlsx.remarks, media.ODS: odf.remarks}
 _CORNERS = {media.XLSX: xlsx.corners, media.ODS: odf.corners, media.XLS: xls.corners}

@@ -14,6 +14,9 @@ from shared.model.document import BoxSpan, Picture, Segment
 from shared.model.locator import Locator, LocatorKind
 from shared.model.text import storable
 
+Place = tuple[int, int]
+"""Row and column of a cell, from 1."""
+
 ROWS_PER_SEGMENT = 200
 _MAX_PAGE_CHARACTERS = 200_000
 _MAX_HEADER = MAX_SEGMENT_CHARACTERS // 8
@@ -181,6 +184,22 @@ def _parts_of(header: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[
 
 def _size_of(row: Sequence[str]) -> int:
     return sum(map(len, row)) + 3 * len(row)
+
+
+def remark_section(sheet: str, said: Sequence[tuple[Place, str]]) -> Section | None:
+    """Return what was remarked on cells of a sheet, in their order; None if that is nothing."""
+    if not said:
+        return None
+    rows, columns = zip(*(place for place, _ in said), strict=True)
+    first, last = _name_of((min(rows), min(columns))), _name_of((max(rows), max(columns)))
+    cells = first if first == last else f"{first}:{last}"
+    lines = [f"Comment on {_name_of(place)}: {words}" for place, words in sorted(said, key=lambda item: item[0])]
+    return Section("\n".join(lines), Locator(kind=LocatorKind.SHEET, sheet=sheet, cells=cells))
+
+
+def _name_of(place: Place) -> str:
+    row, column = place
+    return f"{column_letters(column)}{row}"
 
 
 def column_letters(number: int) -> str:

@@ -11,11 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from services.process.extract.sections import Section, column_letters
-from shared.model.locator import Locator, LocatorKind
-
-Place = tuple[int, int]
-"""Row and column, from 1."""
+from services.process.extract.sections import Place, Section, remark_section
 
 _MAX_XML_BYTES = 32 * 1024 * 1024
 _CELL = re.compile(rb'<c r="([A-Z]{1,3})(\d{1,7})"[^>]*?(?:/>|>(.*?)</c>)', re.DOTALL)
@@ -60,14 +56,7 @@ def _remarks_of(archive: zipfile.ZipFile, sheet: str, part: str) -> Section | No
     threads = [said for kind, target in related if kind == "threadedComment" for said in _said(archive, target)]
     notes = [said for kind, target in related if kind == "comments" for said in _said(archive, target)]
     discussed = {place for place, _ in threads}  # the note on such a cell only says that there is a thread
-    said = sorted(threads + [note for note in notes if note[0] not in discussed], key=lambda item: item[0])
-    if not said:
-        return None
-    rows, columns = zip(*(place for place, _ in said), strict=True)
-    first, last = _cell(min(rows), min(columns)), _cell(max(rows), max(columns))
-    cells = first if first == last else f"{first}:{last}"
-    text = "\n".join(f"Comment on {_cell(*place)}: {words}" for place, words in said)
-    return Section(text, Locator(kind=LocatorKind.SHEET, sheet=sheet, cells=cells))
+    return remark_section(sheet, threads + [note for note in notes if note[0] not in discussed])
 
 
 def _said(archive: zipfile.ZipFile, part: str) -> Iterator[tuple[Place, str]]:
@@ -76,10 +65,6 @@ def _said(archive: zipfile.ZipFile, part: str) -> Iterator[tuple[Place, str]]:
         text = remark.find("{*}text")
         if match and text is not None and (words := " ".join("".join(text.itertext()).split())):
             yield (int(match[2]), _number_of(match[1])), words
-
-
-def _cell(row: int, column: int) -> str:
-    return f"{column_letters(column)}{row}"
 
 
 def _related(archive: zipfile.ZipFile, part: str) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.process.extract import xlsx
+from services.process.extract import odf, xlsx
 from tests.plugins.hostile import archive
 
 MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
@@ -66,3 +66,22 @@ def test_of_a_thread_the_note_that_points_to_it_is_left_out() -> None:
 def test_an_odd_workbook_has_no_remarks(data: bytes) -> None:
     """They are an extra."""
     assert xlsx.remarks(data) == []
+
+
+def test_notes_of_opendocument_sheets_are_cited_as_those_of_excel() -> None:
+    """Cells that stand for many are counted; a number of them that is none counts as one."""
+    cell = '<table:table-cell table:number-columns-repeated="{}">{}</table:table-cell>'
+    note = "<office:annotation><text:p>Leaks</text:p><text:p>in rain</text:p></office:annotation><text:p>A</text:p>"
+    line = '<table:table-row table:number-rows-repeated="{}">{}</table:table-row>'
+    table = line.format(4, cell.format("1", "")) + line.format(1, cell.format("2", "") + cell.format("x", note))
+    names = "".join(
+        f' xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in ("office", "table", "text")
+    )
+    content = (
+        f'<office:document-content{names}><office:body><office:spreadsheet><table:table table:name="Gates">{table}'
+        "</table:table></office:spreadsheet></office:body></office:document-content>"
+    )
+    data = archive({"content.xml": content.encode()})
+    (found,) = odf.remarks(data)
+    assert (found.text, found.locator.sheet, found.locator.cells) == ("Comment on C5: Leaks in rain", "Gates", "C5")
+    assert odf.corners(data) == {"Gates": (3, 5, (1, 1))}
