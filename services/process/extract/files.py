@@ -20,6 +20,7 @@ from services.process.extract import (
     library,
     office,
     pages,
+    rich,
     sniffing,
     texts,
     trees,
@@ -156,7 +157,8 @@ async def _read_sections(data: bytes, media_type: str, numbering: Numbering) -> 
     elif media_type == media.EPUB and (blocks := await books.chapter_blocks(data)):
         sections = office.block_sections(blocks)
     else:
-        sections = _library_sections(await library.read_document(data, media_type), data, media_type)
+        known = rich.with_notes(data) if media_type == media.RTF else data
+        sections = _library_sections(await library.read_document(known, media_type), data, media_type)
     for section in sections:
         for segment in numbering.segments_of(section):
             yield segment
