@@ -7,17 +7,13 @@ those of the headings.
 
 from __future__ import annotations
 
-import io
 import posixpath
-import zipfile
-import zlib
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import unquote
-from xml.etree import ElementTree as ET
 
 from services.process.extract import hypertext, library, texts
 from services.process.extract.hypertext import Block
+from services.process.extract.parts import ODD, Parts
 
 MAX_BYTES = 64 * 1024 * 1024
 """Of all chapters; the longest novels have four."""
@@ -25,7 +21,6 @@ MAX_BYTES = 64 * 1024 * 1024
 _CONTAINER = "META-INF/container.xml"
 _ENCRYPTION = "META-INF/encryption.xml"
 _PAGES = {"application/xhtml+xml", "text/html", "text/x-oeb1-document"}
-_ODD = (KeyError, ValueError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, ET.ParseError)
 
 
 async def chapter_blocks(data: bytes) -> list[Block]:
@@ -36,22 +31,22 @@ async def chapter_blocks(data: bytes) -> list[Block]:
     """
     found: list[Block] = []
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as book:
+        with Parts(data) as book:
             size_bytes = 0
             for name in _chapters(book):
-                size_bytes += book.getinfo(name).file_size
+                size_bytes += book.size_bytes(name)
                 if size_bytes > MAX_BYTES:
                     raise library.too_long()
                 found += hypertext.blocks(await texts.decode_page(book.read(name)))
-    except _ODD:
+    except ODD:
         return []
     return found
 
 
-def _chapters(book: zipfile.ZipFile) -> list[str]:
-    container = _xml(book, _CONTAINER)
+def _chapters(book: Parts) -> list[str]:
+    container = book.xml(_CONTAINER)
     package_name = next((root.get("full-path", "") for root in container.iterfind(".//{*}rootfile")), "")
-    package = _xml(book, package_name)
+    package = book.xml(package_name)
     folder = posixpath.dirname(package_name)
     pages = {
         item.get("id"): posixpath.normpath(posixpath.join(folder, unquote(item.get("href", ""))))
@@ -66,15 +61,8 @@ def _chapters(book: zipfile.ZipFile) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _locked(book: zipfile.ZipFile) -> Iterator[str]:
+def _locked(book: Parts) -> Iterator[str]:
     """Yield the parts that are encrypted; often these are fonts alone."""
-    if _ENCRYPTION in book.namelist():
-        for part in _xml(book, _ENCRYPTION).iterfind(".//{*}CipherReference"):
+    if _ENCRYPTION in book:
+        for part in book.xml(_ENCRYPTION).iterfind(".//{*}CipherReference"):
             yield posixpath.normpath(unquote(part.get("URI", "")))
-
-
-def _xml(book: zipfile.ZipFile, name: str) -> Any:
-    if book.getinfo(name).file_size > MAX_BYTES:
-        raise library.too_long()
-    # The child's limits hold for what this parses, and the parser's own for entities.
-    return ET.fromstring(book.read(name))  # noqa: S314

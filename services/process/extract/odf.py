@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Iterator
 from typing import Any
-from xml.etree import ElementTree as ET
 
+from services.process.extract.parts import ODD, Parts
 from services.process.extract.sections import Place, Section, remark_section, table_text
 from shared.model.locator import Locator, LocatorKind
 
 Corner = tuple[int, int, tuple[int, int]]
 """A sheet's first used column and row, from 1, and the (height, width) of what is used."""
 
-_MAX_XML_BYTES = 48 * 1024 * 1024
 _OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"
 _TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 _TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
@@ -60,12 +57,9 @@ def _said(sheet: Any) -> list[tuple[Place, str]]:
 
 def _content(data: bytes) -> Any:
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if archive.getinfo("content.xml").file_size > _MAX_XML_BYTES:
-                return None
-            # The child's limits hold for what this parses, and the parser's own for entities.
-            return ET.fromstring(archive.read("content.xml"))  # noqa: S314
-    except (KeyError, ValueError, OSError, NotImplementedError, RuntimeError, zipfile.BadZipFile, ET.ParseError):
+        with Parts(data) as parts:
+            return parts.xml("content.xml")
+    except ODD:
         return None  # this is an extra; the text was read without it
 
 

@@ -6,22 +6,17 @@ footers come first, each once, under none.
 
 from __future__ import annotations
 
-import io
 import re
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
-from xml.etree import ElementTree as ET
 
 from services.process.extract.hypertext import Block
+from services.process.extract.parts import ODD, Parts
 
 Layered = tuple[str, Block]
 """The library's name of the layer that a block is in, and the block."""
 
 BODY, AROUND = "body", {"header", "footer"}
 
-_MAX_XML_BYTES = 48 * 1024 * 1024
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _MARK = re.compile(r"\[(?:\^|cmt:)(-?\d+)\]")
 _KINDS = {
@@ -29,7 +24,6 @@ _KINDS = {
     f"{_W}endnoteReference": ("word/endnotes.xml", f"{_W}endnote", "Note"),
     f"{_W}commentReference": ("word/comments.xml", f"{_W}comment", "Comment"),
 }
-_ODD = (KeyError, ValueError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, ET.ParseError)
 
 Note = tuple[str, str]
 """The id by which the text refers to a note, and what it says."""
@@ -64,29 +58,22 @@ def _placed(body: Sequence[Block], notes: Sequence[Note]) -> Iterator[Block]:
 def _referred(data: bytes) -> list[Note]:
     """Return what the text refers to, in its order; nothing when the file is not as expected."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with Parts(data) as parts:
             references = [
                 (_KINDS[element.tag], element.get(f"{_W}id", ""))
-                for element in _parsed(archive, "word/document.xml").iter()
+                for element in parts.xml("word/document.xml").iter()
                 if element.tag in _KINDS
             ]
-            told = {kind: _told(archive, *kind) for kind in {kind for kind, _ in references}}
+            told = {kind: _told(parts, *kind) for kind in {kind for kind, _ in references}}
             return [(name, told[kind].get(name, "")) for kind, name in references]
-    except _ODD:
+    except ODD:
         return []  # the library has read the words
 
 
-def _told(archive: zipfile.ZipFile, part: str, tag: str, word: str) -> dict[str, str]:
+def _told(parts: Parts, part: str, tag: str, word: str) -> dict[str, str]:
     found = {}
-    for note in _parsed(archive, part).iter(tag):
+    for note in parts.xml(part).iter(tag):
         lines = ("".join(text.text or "" for text in line.iter(f"{_W}t")).strip() for line in note.iter(f"{_W}p"))
         if said := "\n".join(line for line in lines if line):
             found[note.get(f"{_W}id", "")] = f"{word}: {said}"
     return found
-
-
-def _parsed(archive: zipfile.ZipFile, part: str) -> Any:
-    if archive.getinfo(part).file_size > _MAX_XML_BYTES:
-        raise ValueError(part)
-    # The child's limits hold for what this parses, and the parser's own for entities.
-    return ET.fromstring(archive.read(part))  # noqa: S314

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from services.process.extract import library, office, word
+from services.process.extract import library, office, parts, word
 from services.process.extract.word import Layered
 from shared.model import media
 from tests.plugins.hostile import archive
@@ -90,7 +90,7 @@ def test_an_odd_file_keeps_its_notes(data: bytes) -> None:
 
 def test_a_document_that_unfolds_into_too_much_keeps_its_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not unpacked a second time."""
-    monkeypatch.setattr(word, "_MAX_XML_BYTES", 10)
+    monkeypatch.setattr(parts, "MAX_PART_BYTES", 10)
     data = document(paragraph("First", mark='<w:footnoteReference w:id="2"/>'))
     layered: list[Layered] = [("body", (0, "First[^2]")), ("footnote", (0, "Below 2"))]
     assert word.arranged(layered, data) == [(0, "Below 2"), (0, "First[^2]")]
