@@ -178,6 +178,12 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "Anywhere.",
         ),
         passing(
+            "SAME_FILE_BEING_READ",
+            "A model is reading the same bytes for another job of the organization; no attempt is counted.",
+            "Nothing: when that job ends, this one takes over its passages, or has the file read itself.",
+            "Reading of images by a model.",
+        ),
+        passing(
             "SLICE_TOO_SHORT",
             "With push, one step of the work took longer than a delivery may.",
             "Raise `PUSH_SLICE_SECONDS` if it is low, or let the process service pull; then"

@@ -73,6 +73,12 @@ class BudgetExhausted(RateLimitError):
     code = "BUDGET_EXHAUSTED"
 
 
+class SameFileBeingRead(RateLimitError):
+    """Another job has a model read the same file; this one waits for its passages without using up an attempt."""
+
+    code = "SAME_FILE_BEING_READ"
+
+
 class DependencyUnavailable(RetryableError):
     """A service that is needed does not answer; it will be tried again."""
 

@@ -82,6 +82,7 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
             prices=prices,
             spending=spending,
             pages=pages,
+            files_read=queue,
         )
 
     tasks = wiring.task_store(database)

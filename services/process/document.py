@@ -11,7 +11,7 @@ import asyncio
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from services.process.purse import Purse
 from services.process.slices import Slice
 from shared.clock import Clock
 from shared.errors import HeadraceError, RetryableError, Superseded, UnprocessableContent
+from shared.model import media
 from shared.model.document import Chunk, ObjectRef
 from shared.model.job import Job, Stage
 from shared.model.price import FREE, Prices
 from shared.ports.budgets import Spending
+from shared.ports.files_read import FilesRead
 from shared.ports.models import Embedder, Embeddings, Extractor, PagesRead
 from shared.ports.storage import ObjectStore
 from shared.ports.stores import Saved, WorkQueue
@@ -37,6 +39,7 @@ from shared.telemetry.tracing import Tracing
 _log = structlog.get_logger(__name__)
 
 CHUNKS_PER_BATCH = 64
+_WITH_PAGES = media.IMAGES | {media.PDF, media.EML, media.MSG}
 _SPANS = {
     Stage.DOWNLOADING: "download",
     Stage.PROCESSING: "extract",
@@ -91,13 +94,15 @@ class IndexDocument:
         prices: Prices = FREE,
         spending: Spending | None = None,
         pages: PageReading | None = None,
+        files_read: FilesRead | None = None,
     ) -> None:
         """Take the ports, the bound on a file's size, and how long one call may go on where calls are bounded.
 
         With `spending`, what costs something is reserved before it is asked for. `pages` reads the pictures that the
-        extractor hands out, if it hands out any.
+        extractor hands out, if it hands out any; with `files_read`, those of the same file are read once.
         """
         self._prices, self._purse, self._pages = prices, Purse(spending, metrics), pages
+        self._files_read = files_read
         self._queue, self._storage, self._extractor, self._embedder = queue, storage, extractor, embedder
         self._tracing, self._metrics, self._clock = tracing, metrics, clock
         self._max_object_bytes, self._temp_dir = max_object_bytes, temp_dir
@@ -119,6 +124,7 @@ class IndexDocument:
                 checkpoint = await self._read(job, Path(folder) / "object", checkpoint, time)
         bill = await self._embed(job, time)
         saved = self._saved(job, bill, int(checkpoint.get("tokens", 0)))
+        saved = replace(saved, micros=saved.micros + int(checkpoint.get("page_micros_saved", 0)))
         result = {"embedded_texts": bill.texts} | {key: checkpoint[key] for key in (REFUSED,) if key in checkpoint}
         await self._enter(job, Stage.STORING)
         with self._timed(Stage.STORING):
@@ -140,6 +146,12 @@ class IndexDocument:
                 raise
             media_type = self._extractor.sniff(path, name=job.name)
             await self._queue.describe(job.lease, media_type=media_type, content_sha256=downloaded.sha256)
+        if self._pages is not None and self._files_read is not None and media_type in _WITH_PAGES:
+            # Passages are cut for one model's limit.
+            reader = f"{self._pages.reader}/{self._embedder.max_tokens}"
+            before = await self._files_read.claim_file(job.lease, content_sha256=downloaded.sha256, reader=reader)
+            if before is not None:
+                return before.to_checkpoint()
         with self._timed(Stage.PROCESSING, {"headrace.media_type": media_type}):
             return await self._extract(job, path, media_type, checkpoint, time)
 

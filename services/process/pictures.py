@@ -26,6 +26,9 @@ from shared.ports.stores import WorkQueue
 
 _log = structlog.get_logger(__name__)
 
+READING_VERSION = 1
+"""Raised with every change to what a page is turned into; passages of another version are not taken over."""
+
 REFUSED = "refused_pages"
 """Where a checkpoint and a result list pages that the model refused, by code."""
 
@@ -55,6 +58,11 @@ class PageReading:
         """Take the model, and what reads by OCR the pages that it refuses."""
         self._reader, self._ocr, self._queue = reader, ocr, queue
         self._purse, self._prices, self._temp_dir = purse, prices, temp_dir
+
+    @property
+    def reader(self) -> str:
+        """The model, and the version of what is made of its answers."""
+        return f"{self._reader.model}/{READING_VERSION}"
 
     async def read(self, job: Job, segment: Segment, picture: Picture) -> Page:
         """Return a segment with what its picture says; empty if that is nothing.

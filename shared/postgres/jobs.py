@@ -14,9 +14,10 @@ from shared.errors import BudgetExhausted, InvalidRequest, LeaseLost
 from shared.model.document import Chunk
 from shared.model.job import Job, Lane, Lease, Stage
 from shared.model.space import EmbeddingSpace
+from shared.ports.files_read import ReadBefore
 from shared.ports.models import PagesRead
 from shared.ports.stores import NOTHING_SAVED, Failure, Saved
-from shared.postgres import effects, queries, rows, spaces
+from shared.postgres import effects, files_read, queries, rows, spaces
 
 if TYPE_CHECKING:
     from shared.postgres.pool import Connection, Database
@@ -102,6 +103,24 @@ class PostgresWorkQueue:
     async def charge(self, lease: Lease, read: PagesRead) -> None:  # noqa: D102
         async with self._owned(lease) as (connection, _, _):
             await self._count_pages(connection, lease, read)
+
+    async def claim_file(  # noqa: D102
+        self, lease: Lease, *, content_sha256: str, reader: str
+    ) -> ReadBefore | None:
+        async with self._owned(lease) as (connection, job, _):
+            before = await files_read.claim(
+                connection, lease, job["organization_id"], content_sha256=content_sha256, reader=reader
+            )
+            if before is not None:
+                await self._sql.save_checkpoint.run(
+                    connection,
+                    job_id=lease.job_id,
+                    checkpoint=before.to_checkpoint(),
+                    extracted=True,
+                    done=before.chunks,
+                    unit="chunks found",
+                )
+            return before
 
     async def _count_pages(self, connection: Connection, lease: Lease, read: PagesRead) -> None:
         await self._sql.count_pages.run(

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.errors import BudgetExhausted, HeadraceError, RateLimitError, RetryableError, code_of, is_retryable
+from shared.errors import (
+    BudgetExhausted,
+    HeadraceError,
+    RateLimitError,
+    RetryableError,
+    SameFileBeingRead,
+    code_of,
+    is_retryable,
+)
 from shared.ports.stores import Failure
 from shared.worker.gate import is_outage
 
@@ -15,8 +23,8 @@ DEFAULT_DEFERRAL_SECONDS = 60.0
 LONGEST_DEFERRAL_SECONDS = 3600.0
 """A wait that is asked for is looked at again after so long, so that the bound on all of them together can hold."""
 
-OUTAGE_SECONDS = (2.0, 600.0)
-"""How long a job waits that met an outage of the database: the first, then as long again as it has waited already."""
+GROWING_SECONDS = (2.0, 600.0)
+"""How long a job waits for the database, or for another job: the first, then as long again as it has waited already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +61,13 @@ class RetryPolicy:
     ) -> Again | Later | Over:
         """Decide about a job whose `attempts`-th attempt (from 1) ended with this error.
 
-        An outage of our own database is a deferral, as a rate limit is: no file is to blame for it.
+        An outage of our own database is a deferral, as a rate limit is, or a job that reads the same file: no file is
+        to blame for it.
         `deferred_seconds` is how long ago the job was deferred first.
         """
         failure = describe(error)
-        if is_outage(error):
-            shortest, longest = OUTAGE_SECONDS
+        if is_outage(error) or isinstance(error, SameFileBeingRead):
+            shortest, longest = GROWING_SECONDS
             return Later(failure, min(max(deferred_seconds, shortest), longest))
         if isinstance(error, RateLimitError):
             asked = error.retry_after_seconds or DEFAULT_DEFERRAL_SECONDS

@@ -25,8 +25,10 @@ from shared.clock import SystemClock
 from shared.embedding.gemini import GeminiAccess
 from shared.embedding.metered_reader import MeteredReader
 from shared.embedding.vision import GeminiReader
+from shared.model.document import ObjectRef
 from shared.model.price import Prices
 from shared.postgres.budgets import PostgresBudgets
+from tests.fakes import BUCKET
 from tests.plugins import scans
 from tests.plugins.clock import ManualClock
 from tests.plugins.model_server import (
@@ -72,6 +74,11 @@ class Desk:
         """Return the only job."""
         (row,) = await self.road.fetch("select * from document_processing_jobs")
         return dict(row)
+
+    async def jobs(self) -> dict[str, dict[str, Any]]:
+        """Return the newest job of each file."""
+        rows = await self.road.fetch("select * from document_processing_jobs order by created_at")
+        return {row["name"]: dict(row) for row in rows}
 
     async def places(self, name: str) -> list[tuple[int, str]]:
         """Return page and text of what is found of a file."""
@@ -123,6 +130,7 @@ async def desk(road: Road, model: ModelServer, tmp_path: Path) -> AsyncIterator[
                 prices=PRICES,
                 temp_dir=str(tmp_path),
             ),
+            files_read=road.queue,
         )
         road.process = road.worker("worker")
         yield Desk(road, model, budgets, clock)
@@ -304,3 +312,96 @@ async def test_a_successor_asks_only_about_pages_that_are_not_stored(desk: Desk)
     assert await desk.places("scan.pdf") == list(enumerate(said(4, 2, 7), 1))
     job = await desk.job()
     assert (job["status"], job["pages_read"], job["cost_micros"]) == ("completed", 3, 3 * PAGE_MICROS)
+
+
+async def test_a_file_under_ten_names_is_read_once(desk: Desk) -> None:
+    """The others have the same passages at the same places, pay nothing, and say what they saved."""
+    content = scans.file("pdf", (4, 2, 7))
+    for number in range(10):
+        await desk.put(f"{number}.pdf", content)
+    assert desk.model.images == said(4, 2, 7)
+    assert len(desk.model.calls) == 3
+    jobs = await desk.jobs()
+    for number in range(1, 10):
+        assert await desk.places(f"{number}.pdf") == list(enumerate(said(4, 2, 7), 1))
+        job = jobs[f"{number}.pdf"]
+        assert (job["status"], job["model_calls"], job["cost_micros"]) == ("completed", 0, 0)
+        assert job["cost_saved_micros"] == 3 * PAGE_MICROS
+        assert job["tokens_saved"] == sum(len(text.split()) for text in said(4, 2, 7))
+
+
+async def test_a_file_that_is_being_read_is_waited_for(desk: Desk) -> None:
+    """The second worker asks nothing and charges no attempt; when the first is done, its passages are taken over."""
+    third = asyncio.Event()
+
+    async def hang(server: ModelServer, call: Call) -> web.StreamResponse:
+        third.set()
+        await server.released.wait()
+        return await good(server, call)
+
+    desk.answers_to_pages(good, good, hang)
+    content = scans.file("pdf", (4, 2, 7))
+    for name in ("a.pdf", "b.pdf"):
+        desk.road.bucket.put(name, content)
+        await desk.road.notify(name)
+    first = asyncio.create_task(desk.road.ring())
+    async with asyncio.timeout(60):
+        await third.wait()
+    await desk.road.ring()
+    waiting = (await desk.jobs())["b.pdf"]
+    assert (waiting["status"], waiting["deferred_reason"], waiting["attempts"]) == (
+        "pending",
+        "SAME_FILE_BEING_READ",
+        0,
+    )
+    desk.model.released.set()
+    await first
+    await desk.road.shift_clock(60)
+    await desk.road.work_off()
+    assert desk.model.images == said(4, 2, 7)
+    assert await desk.places("b.pdf") == await desk.places("a.pdf") == list(enumerate(said(4, 2, 7), 1))
+
+
+async def test_a_file_that_waits_for_a_budget_is_waited_for_as_long(desk: Desk) -> None:
+    """Both go on with a larger one, the first where it stopped."""
+    await desk.budgets.set("acme", PAGE_MICROS)
+    content = scans.file("pdf", (4, 2, 7))
+    for name in ("a.pdf", "b.pdf"):
+        await desk.put(name, content)
+    assert [job["deferred_reason"] for job in (await desk.jobs()).values()] == ["BUDGET_EXHAUSTED"] * 2
+    await desk.budgets.set("acme", 100 * PAGE_MICROS)
+    await desk.road.work_off()
+    await desk.road.shift_clock(60)
+    await desk.road.work_off()
+    assert desk.model.images == said(4, 2, 7)
+    assert {job["status"] for job in (await desk.jobs()).values()} == {"completed"}
+
+
+@pytest.mark.parametrize("end", ["failed", "deleted", "belongs to others"])
+async def test_a_file_whose_passages_are_not_there_is_read_again(desk: Desk, end: str) -> None:
+    """The first one failed, or is gone, or is nobody's business."""
+    content = scans.file("tiff", (3, 5))
+    if end == "failed":
+        desk.answers_to_pages(good, without_sense(), without_sense())
+    await desk.put("a.tiff", content)
+    if end == "deleted":
+        await desk.road.bucket.delete(ObjectRef(BUCKET, "a.tiff"))
+        await desk.road.notify("a.tiff", "OBJECT_DELETE")
+    if end == "belongs to others":
+        await desk.road.fetch("update files_read set organization_id = 'zenith'")
+    desk.model.images.clear()
+    await desk.put("b.tiff", content)
+    assert await desk.places("b.tiff") == list(enumerate(said(3, 5), 1))
+    assert desk.model.images == said(3, 5)
+
+
+async def test_passages_that_vanish_while_they_are_taken_over_are_read_again(desk: Desk) -> None:
+    """The claim is a place in a line, not a promise: without passages it passes on."""
+    content = scans.file("tiff", (3, 5))
+    await desk.put("a.tiff", content)
+    await desk.road.fetch("delete from chunks")
+    desk.model.images.clear()
+    await desk.put("b.tiff", content)
+    assert desk.model.images == said(3, 5)
+    owner = await desk.road.value("select name from files_read join document_processing_jobs job on job.id = job_id")
+    assert owner == "b.tiff"

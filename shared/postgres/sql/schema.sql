@@ -469,6 +469,17 @@ create table embedding_claims (
 );
 create index embedding_claims_of_job on embedding_claims (job_id);
 
+-- Which job has a file read by a model: others of the same organization with the same bytes wait for it and take over
+-- its passages, so that a file under ten names is paid for once.
+create table files_read (
+  organization_id text not null,
+  content_sha256  text not null,
+  reader          text not null, -- the model, and what else decides about the passages
+  job_id          uuid not null references document_processing_jobs (id) on delete cascade,
+  primary key (organization_id, content_sha256, reader)
+);
+create index files_read_by_job on files_read (job_id);
+
 -- A vector is removed only while nobody can begin to count on it: who adds chunks or vectors holds this lock shared,
 -- who removes vectors holds it alone.
 create function headrace_hold_vectors() returns trigger language plpgsql as $$
@@ -539,6 +550,9 @@ begin
   alter table embedding_claims enable row level security;
   alter table embedding_claims force row level security;
   create policy services_see_all on embedding_claims to headrace_service using (true) with check (true);
+  alter table files_read enable row level security;
+  alter table files_read force row level security;
+  create policy services_see_all on files_read to headrace_service using (true) with check (true);
 end $$;
 
 ------------------------------------------------------------------------------------------- roles of the services
@@ -669,6 +683,10 @@ grant insert (space_id, organization_id, text_hash, job_id, lease_epoch), update
 -- A row is locked before it is removed, which is a matter of `update`.
 grant update (lease_epoch) on embedding_claims to headrace_recover;
 
+create policy process_sees_all on files_read to headrace_process using (true) with check (true);
+grant select, insert (organization_id, content_sha256, reader, job_id), update (job_id)
+  on files_read to headrace_process;
+
 grant delete on dead_letters, replay_batches to headrace_recover;
 
 grant delete on recover_runs to headrace_recover;
@@ -688,7 +706,7 @@ grant select (id, model, until), insert (id, model, until) on model_calls to hea
 grant delete on chunks to headrace_ingest, headrace_process, headrace_recover, headrace_api;
 grant select (job_id, document_id, organization_id, text_hash) on chunks to headrace_ingest, headrace_process,
   headrace_recover, headrace_api;
-grant select (ordinal, text) on chunks to headrace_process;
+grant select (ordinal, text, locator) on chunks to headrace_process;
 grant insert (job_id, ordinal, document_id, organization_id, text, locator, text_hash) on chunks to headrace_process;
 grant update (organization_id) on chunks to headrace_ingest, headrace_process, headrace_recover, headrace_api;
 

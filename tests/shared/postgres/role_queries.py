@@ -15,6 +15,7 @@ FILES = (
     "directory",
     "documents",
     "estimates",
+    "files_read",
     "jobs",
     "outbox",
     "prune",
@@ -71,6 +72,7 @@ QUERIES: dict[str, set[str]] = {
     | _EMBEDS
     | _SPENDS
     | _all("jobs")
+    | _all("files_read")
     | _all("tasks")
     | _some("prune", "prune_outbox", "prune_ledger", "prune_runs", "prune_letters", "prune_replays")
     | _some(

@@ -41,6 +41,7 @@ GRANTS: dict[str, dict[str, str]] = {
         "chunks": "siuD",
         "embeddings": "si",
         "embedding_claims": "SiuD",
+        "files_read": "Siu",
         "embedding_spaces": "S",
     },
     "headrace_recover": {
@@ -92,7 +93,7 @@ WHO_MAY: dict[tuple[str, str, str], set[str]] = {
     ("chunks", "text", "SELECT"): {"headrace_process", "headrace_tenant"},
     ("chunks", "text", "INSERT"): {"headrace_process"},
     ("chunks", "text", "UPDATE"): set(),
-    ("chunks", "locator", "SELECT"): {"headrace_tenant"},
+    ("chunks", "locator", "SELECT"): {"headrace_process", "headrace_tenant"},
     ("dead_letters", "body", "SELECT"): {"headrace_recover", "headrace_api", "headrace_tenant"},
     ("dead_letters", "body", "UPDATE"): set(),
     ("document_processing_jobs", "lease_epoch", "UPDATE"): {"headrace_process"},

@@ -22,6 +22,7 @@ QUERY_FILES = (
     "rate_limits",
     "budgets",
     "estimates",
+    "files_read",
     "prune",
     "tasks",
     "old_jobs",
