@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID, uuid5
 
 import structlog
@@ -40,7 +40,8 @@ class Selection(_Strict):
     """Which letters; all that is given must hold."""
 
     code: Word | None = None
-    stage: Word | None = None
+    stage: Word | Literal[""] | None = None
+    """Empty: letters without one, such as those of messages."""
     origin: Origin | None = None
     organization_id: Word | None = None
     since: AwareDatetime | None = None

@@ -40,6 +40,7 @@ def test_ids_and_filters_are_read() -> None:
     """Several ids with commas; filters by name; times need a zone."""
     assert [str(one) for one in read(message(id=f"{ONE},{ONE}")).ids or ()] == [ONE, ONE]
     assert [str(one) for one in read(message(f'{{"ids": ["{ONE}"]}}'.encode())).ids or ()] == [ONE]
+    assert read(message(code="MALFORMED_EVENT", stage="")).request("x").filters.stage == ""
     request = read(message(code="CORRUPT", stage="embedding", since="2026-01-01T00:00:00Z", rate="0.5")).request("x")
     assert (request.filters.code, request.filters.stage, request.rate_per_second) == ("CORRUPT", "embedding", 0.5)
     assert request.filters.since == datetime(2026, 1, 1, tzinfo=UTC)
