@@ -45,6 +45,12 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
     async def searched() -> Embedder:
         return await embedders.of(await spaces.active() or embedders.default)
 
+    async def paid_models() -> list[str]:
+        if await spaces.active() is None:
+            return [embedders.default.model]
+        wanted = await spaces.wanted(embedders.default)
+        return [space.model for space in (wanted.active, *wanted.filling)]
+
     storage = await stack.enter_async_context(wiring.object_store(settings))
     check = DriftCheck(
         documents=wiring.document_listing(database),
@@ -56,7 +62,7 @@ async def build(settings: ApiSettings, stack: AsyncExitStack) -> Service:
         known=wiring.estimates(database),
         storage=storage,
         bucket=settings.bucket,
-        model=embedding_model(settings),
+        models=paid_models,
         prices=wiring.prices(settings),
         max_object_bytes=settings.max_object_bytes,
         vision_model=settings.vision_model,
@@ -119,11 +125,6 @@ def endpoints(
         ).routes(),
         *AdminJobEndpoints(directory).routes(),
     ]
-
-
-def embedding_model(settings: ApiSettings) -> str:
-    """Return the name by which the price table knows the model; the local one's client need not be there for that."""
-    return settings.gemini_embedding_model if settings.embedder == "gemini" else "all-MiniLM-L6-v2-int8"
 
 
 def callers(settings: ApiSettings) -> CallerVerifier:

@@ -36,6 +36,7 @@ _FAILED = {"failed", "error", "errored"}
 _CANCELLED = {"cancelled", "canceled"}
 
 _STORAGE_HOSTS = {"storage.googleapis.com", "storage.cloud.google.com"}
+_BUCKET_HOST = ".storage.googleapis.com"
 _NAME_LIMIT_BYTES, _ERROR_LIMIT = 1024, 2000
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
 
@@ -118,10 +119,17 @@ def _ref(path: str, bucket: str) -> ObjectRef | str:
     if path.startswith("gs://"):
         bucket, _, name = path.removeprefix("gs://").partition("/")
     elif path.startswith(("https://", "http://")):
-        parts = urlsplit(path)
-        if parts.hostname not in _STORAGE_HOSTS:
+        try:
+            parts = urlsplit(path)
+        except ValueError:
+            return "its path is no address"
+        place = unquote(f"{parts.path}#{parts.fragment}" if parts.fragment else parts.path).lstrip("/")
+        if parts.hostname in _STORAGE_HOSTS:
+            bucket, _, name = place.partition("/")
+        elif parts.hostname and parts.hostname.endswith(_BUCKET_HOST):
+            bucket, name = parts.hostname.removesuffix(_BUCKET_HOST), place
+        else:
             return "its path is not one of Cloud Storage"
-        bucket, _, name = unquote(parts.path).lstrip("/").partition("/")
     else:
         name = path.removeprefix("/")
     if not name:

@@ -11,6 +11,7 @@ from shared.database_url import SHAPE
 from shared.errors import AuthenticationError, ConfigurationError, Conflict, DependencyUnavailable, HeadraceError
 
 _CONFLICT = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available in time
+_NO_DATABASE = "3D000"
 _CANCELED = "57014"  # by statement_timeout, or by a person
 _READ_ONLY = "25006"  # the server that answers has not taken over yet, or not any more
 _UNAVAILABLE_CLASSES = {"08", "53", "57", "58"}  # connection, resources, operator intervention, system
@@ -28,6 +29,8 @@ def translate(error: BaseException) -> HeadraceError | None:
             return DependencyUnavailable("a statement took too long, or was cancelled.", code="DATABASE_TIMEOUT")
         if state[:2] == _CREDENTIALS_CLASS:
             return AuthenticationError("Postgres refused the login; check DATABASE_URL.", code="DATABASE_LOGIN_REFUSED")
+        if state == _NO_DATABASE:
+            return ConfigurationError("Postgres has no database of this name; check the address.")
         if state == _READ_ONLY or state[:2] in _UNAVAILABLE_CLASSES:
             return DependencyUnavailable("Postgres cannot serve this now.", code="DATABASE_UNAVAILABLE")
         return None

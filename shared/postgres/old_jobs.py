@@ -109,9 +109,10 @@ class PostgresHistory:
 
     async def known(self, source: str, jobs: Sequence[OldJob]) -> set[str]:
         """Return the ids of those of these rows that are here already."""
+        ids = {_identity(source, job): job.source_id for job in jobs}
         async with self._db.get_connection() as connection:
-            found = await self._sql.known_history.all(connection, entity_ids=[_identity(source, job) for job in jobs])
-        return {row["entity_id"].rpartition("#")[2] for row in found}
+            found = await self._sql.known_history.all(connection, entity_ids=list(ids))
+        return {ids[row["entity_id"]] for row in found}
 
     async def add(self, source: str, jobs: Sequence[OldJob]) -> Added:
         """Keep the rows that are not here yet, with hints for those that are to be looked at anew: one transaction."""

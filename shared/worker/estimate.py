@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Protocol, cast
 
@@ -48,19 +48,22 @@ class CostEstimate:
         known: Known,
         storage: ObjectStore,
         bucket: str,
-        model: str,
+        models: Callable[[], Awaitable[Sequence[str]]],
         prices: Prices,
         max_object_bytes: int,
         vision_model: str | None = None,
     ) -> None:
-        """Take the ports, the models that would be asked, and the size from which files are refused."""
+        """Take the ports, the models that would be asked, and the size from which files are refused.
+
+        `models` says which make vectors at the time: of the space that is searched, and of those that are filled.
+        """
         self._known, self._storage, self._bucket = known, storage, bucket
-        self._model, self._prices, self._max_object_bytes = model, prices, max_object_bytes
+        self._models, self._prices, self._max_object_bytes = models, prices, max_object_bytes
         self._vision_model = vision_model
 
     async def run(self, prefix: str, *, after: str = "", limit: int, stop: Callable[[], bool] = bool) -> Estimate:
         """Estimate the names with this prefix beyond `after`: at most `limit`, or until `stop` says so after a page."""
-        ratios = await self._known.tokens_per_byte()
+        models, ratios = await self._models(), await self._known.tokens_per_byte()
         known_pages = None if self._vision_model is None else await self._known.pages()
         estimate, page, seen = Estimate(), list[ObjectMetadata](), 0
         listing = self._storage.list(self._bucket, prefix, start_after=after)
@@ -70,18 +73,19 @@ class CostEstimate:
                 seen += 1
                 if len(page) < PAGE and seen < limit:
                     continue
-                await self._add(estimate, page, ratios, known_pages)
+                await self._add(estimate, page, models, ratios, known_pages)
                 page = []
                 if seen >= limit or stop():
                     estimate.after = one.ref.name
                     return estimate
-        await self._add(estimate, page, ratios, known_pages)
+        await self._add(estimate, page, models, ratios, known_pages)
         return estimate
 
     async def _add(
         self,
         estimate: Estimate,
         page: Sequence[ObjectMetadata],
+        models: Sequence[str],
         ratios: Mapping[str, float],
         known_pages: PagesKnown | None,
     ) -> None:
@@ -100,7 +104,7 @@ class CostEstimate:
                 tokens = round(one.size_bytes * ratio)
                 entry.new_bytes += one.size_bytes
                 entry.tokens += tokens
-                entry.cost_micros += self._prices.micros(self._model, tokens)
+                entry.cost_micros += sum(self._prices.micros(model, tokens) for model in models)
                 if known_pages is not None:
                     self._add_pages(entry, kind, one.size_bytes, known_pages)
 

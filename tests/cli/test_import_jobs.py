@@ -37,6 +37,7 @@ ROWS = [
     (None, "gs://uploads/g.txt", "pending", None, "acme", None, None),
     (13, "gs://uploads/h.txt", "cancelled", None, "acme", None, None),
     (14, "gs://uploads/" + "n" * 1025, "pending", None, "acme", None, None),
+    (15, "http://[broken", "pending", None, "acme", None, None),
 ]
 REFUSED = {
     "its status is not known": ["8"],
@@ -47,6 +48,7 @@ REFUSED = {
     "its id occurs twice": ["12"],
     "it has no id": [],
     "its file's name is longer than Cloud Storage allows": ["14"],
+    "its path is no address": ["15"],
 }
 
 
@@ -98,7 +100,7 @@ async def test_nothing_is_lost_and_nothing_claimed(road: Road, source: asyncpg.C
     code, said = await command()
     assert code == 1
     assert {name: said[name] for name in ("read", "new", "history", "anew", "already_here")} == {
-        "read": 17, "new": 9, "history": 4, "anew": 5, "already_here": 0,
+        "read": 18, "new": 9, "history": 4, "anew": 5, "already_here": 0,
     }  # fmt: skip
     assert said["examples"] == REFUSED
     assert {**dry, "dry_run": False} == said

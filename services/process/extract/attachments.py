@@ -26,6 +26,7 @@ MAX_PARTS = 200
 MAX_BYTES = 256 * 1024 * 1024
 _NAME_CHARACTERS = 200
 _BODY_KINDS = frozenset({"text/plain", "text/html"})
+_FILE_KINDS = frozenset({"text/calendar", "text/markdown", "text/csv", "text/vcard"})  # nobody shows them as words
 _MAIL = "message/rfc822"
 _ODD = (ValueError, LookupError, TypeError, AttributeError, AssertionError, HeaderParseError, OleError, struct.error)
 
@@ -68,9 +69,11 @@ def _of_eml(data: bytes) -> tuple[bytes, list[Attached]]:
                 name = _name_of(part) or _subject_of(inner[0])
                 found.append(Attached(name, _bytes_of(inner[0]), is_mail=True))
                 part.set_payload([Message()])
+                if "Content-Type" not in part:
+                    part["Content-Type"] = _MAIL  # what is in a digest is a mail without saying so
                 part.set_param("name", name)
                 has_mails = True
-        elif _is_attached(part):
+        elif is_attached(part):
             name = _name_of(part) or f"attachment {len(found) + 1}"
             found.append(Attached(name, _guarded(part.get_payload, decode=True)))
     return (mail.as_bytes() if has_mails else data), found
@@ -84,16 +87,20 @@ def _parts(mail: Message) -> Iterator[Message]:
         payload = part.get_payload()
         if part.get_content_maintype() == "multipart" and isinstance(payload, list):
             waiting += [item for item in reversed(payload) if isinstance(item, Message)]
-        elif part is not mail:
+        else:
             yield part
 
 
-def _is_attached(part: Message) -> bool:
+def is_attached(part: Message) -> bool:
+    """Say whether a leaf of a mail is a file of its own, and no words of the mail."""
     where = part.get_content_disposition()
     if where == "attachment":
         return True
     if part.get_content_type() in _BODY_KINDS:
-        return False  # it is read with the words of the mail
+        # Without a name it is read with the words of the mail.
+        return where == "inline" and bool(part.get_filename())
+    if part.get_content_type() in _FILE_KINDS:
+        return True
     # A picture within the words, such as the sign of a firm, is no document.
     is_shown = part.get_content_maintype() == "image" and part.get("Content-ID") is not None
     return bool(part.get_filename()) and not is_shown

@@ -1,4 +1,4 @@
-"""The words of a mail that were written as HTML, read as any page; the library leaves some of it out."""
+"""The words of a mail, in the encoding that is meant; those written as HTML are read as any page."""
 
 from __future__ import annotations
 
@@ -7,25 +7,21 @@ import struct
 from email.message import Message
 
 from services.process.extract import hypertext, texts
+from services.process.extract.attachments import is_attached
 from services.process.extract.hypertext import Block
 from services.process.extract.ole import Compound, OleError
 from shared.model import media
 
-_HTML = "text/html"
 _ODD = (ValueError, LookupError, TypeError, AttributeError, AssertionError, OleError, struct.error)
 _PAGE_OF_MSG = "__substg1.0_10130102"
 
 
-def page_blocks(data: bytes, media_type: str) -> list[Block]:
-    """Return the blocks of a mail's words; none where nothing of it is HTML, or where the mail is odd."""
+def words(data: bytes, media_type: str) -> list[Block]:
+    """Return the blocks of a mail's words; none where it has none, or where it is odd."""
     try:
-        return _of_msg(data) if media_type == media.MSG else _of_eml(email.message_from_bytes(data))
+        return _of_msg(data) if media_type == media.MSG else _blocks(email.message_from_bytes(data))
     except _ODD:
         return []  # what the library reads of it stands
-
-
-def _of_eml(mail: Message) -> list[Block]:
-    return _blocks(mail) if any(_is_page(part) for part in mail.walk()) else []
 
 
 def _of_msg(data: bytes) -> list[Block]:
@@ -40,19 +36,19 @@ def _blocks(part: Message) -> list[Block]:
     if part.get_content_maintype() == "multipart" and isinstance(payload, list):
         forms = [_blocks(item) for item in payload if isinstance(item, Message)]
         if part.get_content_subtype() == "alternative":
-            return next((form for form in reversed(forms) if form), [])
+            return next((form for form in reversed(forms) if any(map(str.isalnum, _told(form)))), [])
         return [block for form in forms for block in form]
-    if part.get_content_disposition() == "attachment":
+    if is_attached(part):
         return []
-    if _is_page(part):
+    if part.get_content_type() == "text/html":
         return hypertext.blocks(_text_of(part))
     if part.get_content_type() == "text/plain" and (text := _text_of(part).strip()):
         return [(0, text)]
     return []
 
 
-def _is_page(part: Message) -> bool:
-    return part.get_content_type() == _HTML and part.get_content_disposition() != "attachment"
+def _told(blocks: list[Block]) -> str:
+    return "".join(text for _, text in blocks)
 
 
 def _text_of(part: Message) -> str:
@@ -62,7 +58,7 @@ def _text_of(part: Message) -> str:
 
 
 def _decoded(data: bytes, charset: str | None) -> str:
-    if charset is None:
+    if charset is None or texts.known_encoding(charset) is None or charset.lower() in {"utf-8", "utf8"}:
         try:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError:

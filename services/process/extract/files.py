@@ -166,7 +166,7 @@ async def _read_sections(data: bytes, media_type: str, numbering: Numbering) -> 
 
 def _library_sections(document: Any, data: bytes, media_type: str) -> Iterator[Section]:
     if media_type in {media.EML, media.MSG}:
-        return office.mail_sections(document, bodies.page_blocks(data, media_type))
+        return office.mail_sections(document, bodies.words(data, media_type))
     if found := office.own_slides(document, data, media_type):
         return iter(found)
     if media_type in media.SLIDES:

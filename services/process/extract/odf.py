@@ -17,6 +17,7 @@ _TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 _TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
 _DRAW = "{urn:oasis:names:tc:opendocument:xmlns:drawing:1.0}"
 _NOTES = "{urn:oasis:names:tc:opendocument:xmlns:presentation:1.0}notes"
+_CELLS = (f"{_TABLE}table-cell", f"{_TABLE}covered-table-cell")  # the latter are under one that spans them
 _SPACES = {f"{_TEXT}s": " ", f"{_TEXT}tab": "\t", f"{_TEXT}line-break": "\n"}
 
 
@@ -71,7 +72,7 @@ def _slide_text(page: Any) -> str:
 
 def _blocks(element: Any) -> Iterator[str]:
     if element.tag == f"{_TABLE}table":
-        rows = [[_text(cell) for cell in row.iter(f"{_TABLE}table-cell")] for row in element.iter(f"{_TABLE}table-row")]
+        rows = [[_text(cell) for cell in row if cell.tag in _CELLS] for row in element.iter(f"{_TABLE}table-row")]
         if any(any(row) for row in rows):
             yield table_text(rows)
     elif element.tag in {f"{_TEXT}p", f"{_TEXT}h"}:

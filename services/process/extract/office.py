@@ -22,6 +22,7 @@ Arrange = Callable[[list[tuple[str, Block]]], list[Block]]
 
 _HEAD = re.compile(r"(Subject|From|To|CC|BCC|Date): ", re.IGNORECASE)
 _ATTACHMENTS: Block = (0, "Attachments:")
+_LISTED = re.compile(r"(?:\s*.* \(\d+B\)\s*)+")
 
 
 def slide_sections(document: Any) -> Iterator[Section]:
@@ -59,12 +60,14 @@ def heading_sections(document: Any, arrange: Arrange | None = None) -> Iterator[
     yield from block_sections(_blocks(document, arrange))
 
 
-def mail_sections(document: Any, page: Sequence[Block]) -> Iterator[Section]:
-    """Yield the sections of a mail whose words are a page; head and list of attachments are the library's."""
+def mail_sections(document: Any, words: Sequence[Block]) -> Iterator[Section]:
+    """Yield the sections of a mail; head and list of attachments are the library's, and all if we found no words."""
     blocks = _blocks(document)
-    listed = next((place for place, block in enumerate(blocks) if block == _ATTACHMENTS), len(blocks))
-    head = [block for block in blocks[:1] if page and _HEAD.match(block[1])]
-    yield from block_sections([*head, *blocks[listed:], *page] if page else blocks)
+    listed = max((place for place, block in enumerate(blocks) if block == _ATTACHMENTS), default=len(blocks))
+    if not all(_LISTED.fullmatch(text) for _, text in blocks[listed + 1 :]):
+        listed = len(blocks)  # somebody wrote so
+    head = [block for block in blocks[:1] if words and _HEAD.match(block[1])]
+    yield from block_sections([*head, *blocks[listed:], *words] if words else blocks)
 
 
 def block_sections(blocks: Iterable[tuple[int, str]]) -> Iterator[Section]:
@@ -114,13 +117,13 @@ def _blocks(document: Any, arrange: Arrange | None = None) -> list[Block]:
         for node in nodes
         if (block := _block_of(json.loads(str(node.content))))[1].strip()
     ]
-    blocks = arrange(layered) if arrange else [block for _, block in layered]
+    blocks = [block for _, block in layered]
     content = str(document.content)
     told = "\n".join(text for _, text in blocks)
     # Definition lists are in the Markdown alone; a term stands on the line above its description.
     has_all = all(line in told for line in _DESCRIPTION.findall(content))
     if has_all and sum(len(text) for _, text in blocks) * 10 >= _letters(content) * 7:
-        return blocks
+        return arrange(layered) if arrange else blocks
     content = re.sub(r"\n{2,}: ", "\n", content)
     return [_markdown_block(text) for text in re.split(r"\n{2,}", content) if text.strip()]
 

@@ -1,13 +1,14 @@
-"""Footnotes of RTF, which the library leaves out: put in brackets into the text, where they are referred to."""
+"""Footnotes and comments of RTF, which the library leaves out: in brackets in the text, where they belong."""
 
 from __future__ import annotations
 
 import re
 
-_NOTE = re.compile(rb"(?:\\\*\s*)?\\footnote(?:\\ftnalt)?(?![a-zA-Z])[ \r\n]?")
+_NOTE = re.compile(rb"(?:\\\*\s*)?\\(?:footnote(?:\\ftnalt)?|annotation)(?![a-zA-Z])[ \r\n]?")
+_TOKEN = re.compile(rb"\\[\\{}]|(?P<note>" + _NOTE.pattern + rb")")
 _BRACE = re.compile(rb"\\[{}\\]|\\bin(\d{1,9}) ?|[{}]")
-_NUMBER = re.compile(rb"\\chftn(?![a-zA-Z]) ?")
-_PARAGRAPH = re.compile(rb"\\(?:pard|plain|par|s\d{1,5})(?![a-zA-Z]) ?")
+_NUMBER = re.compile(rb"(?<!\\)\\chftn(?![a-zA-Z]) ?")
+_PARAGRAPH = re.compile(rb"(?<!\\)\\(?:pard|plain|par|s\d{1,5})(?![a-zA-Z]) ?")
 """Within a note these would end or change the paragraph that it stands in."""
 
 
@@ -15,9 +16,9 @@ def with_notes(data: bytes) -> bytes:
     """Return the file with the words of its notes as words of the text; as it is where it has none."""
     parts: list[bytes] = []
     position = 0
-    for match in _NOTE.finditer(data):
-        if match.start() < position:
-            continue  # a note in a note
+    for match in _TOKEN.finditer(data):
+        if match["note"] is None or match.start() < position:
+            continue  # typed, or a note in a note
         end = _end_of_group(data, match.end())
         if end is None:
             break

@@ -15,6 +15,7 @@ from shared.model import media
 _HEAD_BYTES = 64 * 1024
 _TAIL_BYTES = 1024 * 1024
 _PDF_WITHIN_BYTES = 1024
+_PDF_OBJECT = re.compile(rb"[\r\n]\s*\d+\s+\d+\s+obj\b")
 _ZIP_END = b"PK\x05\x06"
 _OLE_MAGIC = bytes.fromhex("d0cf11e0a1b11ae1")
 _CONTROL = re.compile(rb"[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f]")
@@ -62,7 +63,7 @@ def sniff(path: Path, *, name: str) -> str:
 
 
 def _binary_type(head: bytes, path: Path) -> str | None:
-    if b"%PDF-" in head[:_PDF_WITHIN_BYTES]:
+    if _is_pdf(head):
         return media.PDF
     if head.startswith(b"PK\x03\x04"):
         return _zip_type(head, path)
@@ -73,6 +74,12 @@ def _binary_type(head: bytes, path: Path) -> str | None:
     guess: Any = filetype.guess  # it has no types
     guessed = guess(head)
     return None if guessed is None else str(guessed.mime)
+
+
+def _is_pdf(head: bytes) -> bool:
+    """Say whether a PDF begins here, if need be after something else; texts about PDF mention the mark, too."""
+    before, mark, after = head.partition(b"%PDF-")
+    return bool(mark) and len(before) < _PDF_WITHIN_BYTES and (not before.strip() or bool(_PDF_OBJECT.search(after)))
 
 
 def _zip_type(head: bytes, path: Path) -> str:

@@ -12,7 +12,17 @@ from shared.model.locator import Locator, LocatorKind
 
 _HEAD_BYTES = 4_096
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
-_LATIN = {"latin-1", "latin1", "iso-8859-1", "us-ascii", "ascii"}
+_SUPERSETS = (
+    dict.fromkeys(("latin-1", "latin1", "iso-8859-1", "iso8859-1", "us-ascii", "ascii"), "cp1252")
+    | dict.fromkeys(("iso-8859-9", "latin5", "latin-5"), "cp1254")
+    | dict.fromkeys(("iso-8859-11", "tis-620"), "cp874")
+    | dict.fromkeys(("gb2312", "gb_2312-80", "gbk", "x-gbk", "chinese"), "gb18030")
+    | dict.fromkeys(("shift_jis", "shift-jis", "sjis", "x-sjis", "ms_kanji", "windows-31j"), "cp932")
+    | dict.fromkeys(("euc-kr", "ks_c_5601-1987", "ks_c_5601-1989", "ksc5601", "korean", "windows-949"), "cp949")
+    | {"iso-8859-8-i": "cp1255", "iso-8859-8": "cp1255", "big5": "big5hkscs"}
+)
+"""What is meant by a name that is used for more than it stands for (https://encoding.spec.whatwg.org/#names-and-labels)."""
+
 _STRUCK_OVER = re.compile(r".\x08|\x1b\[[0-9;]*m")
 
 
@@ -44,11 +54,19 @@ def charset_of(page: bytes) -> str | None:
 
 
 def decode_as(data: bytes, name: str) -> str | None:
-    """Return the text of bytes in a named encoding, Latin-1 as its superset, as browsers do; None: unknown."""
+    """Return the text of bytes in a named encoding, or in the larger one that browsers take for it; None: unknown."""
+    known = known_encoding(name)
+    return None if known is None else data.decode(known, errors="replace")
+
+
+def known_encoding(name: str) -> str | None:
+    """Return the encoding that is meant by a name; None if nobody knows it."""
+    meant = _SUPERSETS.get(name.lower(), name)
     try:
-        return data.decode("cp1252" if name.lower() in _LATIN else name, errors="replace")
+        codecs.lookup(meant)
     except LookupError:
         return None
+    return meant
 
 
 async def text_sections(data: bytes) -> list[Section]:

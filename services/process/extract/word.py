@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from services.process.extract.hypertext import Block
 from services.process.extract.parts import ODD, Parts
@@ -24,6 +25,8 @@ _KINDS = {
     f"{_W}endnoteReference": ("word/endnotes.xml", f"{_W}endnote", "Note"),
     f"{_W}commentReference": ("word/comments.xml", f"{_W}comment", "Comment"),
 }
+_TEXTS = {f"{_W}t", "{http://schemas.openxmlformats.org/officeDocument/2006/math}t"}
+_SPACES = {f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}tab": "\t", f"{_W}noBreakHyphen": "-"}
 
 Note = tuple[str, str]
 """The id by which the text refers to a note, and what it says."""
@@ -73,7 +76,13 @@ def _referred(data: bytes) -> list[Note]:
 def _told(parts: Parts, part: str, tag: str, word: str) -> dict[str, str]:
     found = {}
     for note in parts.xml(part).iter(tag):
-        lines = ("".join(text.text or "" for text in line.iter(f"{_W}t")).strip() for line in note.iter(f"{_W}p"))
+        lines = ("".join(map(_said, line.iter())).strip() for line in note.iter(f"{_W}p"))
         if said := "\n".join(line for line in lines if line):
             found[note.get(f"{_W}id", "")] = f"{word}: {said}"
     return found
+
+
+def _said(element: Any) -> str:
+    if element.tag in _TEXTS:
+        return element.text or ""
+    return _SPACES.get(element.tag, "")

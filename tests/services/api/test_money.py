@@ -22,6 +22,9 @@ from tests.fakes import BUCKET
 from tests.plugins.road import Road
 from tests.services.api.test_drift import headrace
 
+MODELS = ["hash"]
+"""Those that make vectors; a test may add one."""
+
 ESTIMATE, BUDGETS = "/api/v1/admin/estimate", "/api/v1/admin/budgets"
 
 
@@ -29,11 +32,15 @@ ESTIMATE, BUDGETS = "/api/v1/admin/estimate", "/api/v1/admin/budgets"
 async def client(road: Road, request: pytest.FixtureRequest) -> AsyncIterator[TestClient]:
     """Give a client of an api that serves money only; a token costs two. A model reads pages where a test names one."""
     vision = getattr(request, "param", None)
+
+    async def models() -> list[str]:
+        return MODELS
+
     estimate = CostEstimate(
         known=PostgresEstimates(road.database),
         storage=road.bucket,
         bucket=BUCKET,
-        model="hash",
+        models=models,
         prices=Prices({"hash": 2_000_000.0, "vision": 10.0, "vision:output": 100.0}),
         max_object_bytes=1 << 20 if vision else 1000,
         vision_model=vision,
@@ -69,6 +76,14 @@ async def test_an_estimate_subtracts_what_is_indexed_and_measures_by_the_index(r
     }  # fmt: skip
     assert (kinds[".md"]["tokens"], kinds[".md"]["measured"]) == (24, False)
     assert kinds[""]["objects"] == 1
+    MODELS.append("free")
+    try:
+        assert (await (await client.get(ESTIMATE)).json())["kinds"] == kinds
+        MODELS.append("hash")
+        twice = (await (await client.get(ESTIMATE)).json())["kinds"]
+    finally:
+        del MODELS[1:]
+    assert twice[".txt"]["cost_micros"] == 480_000_000
     only = (await (await client.get(ESTIMATE, params={"prefix": "new/"})).json())["kinds"]
     assert only[".txt"]["objects"] == 2
 

@@ -12,7 +12,10 @@ WORD = rb"\pard First gate{\super\chftn}{\footnote\pard\plain\s20 {\super\chftn}
 LIBRE = rb"\pard First gate{{\super \chftn{\*\footnote \chftn\pard\plain \s20{It leaks\{a\}.\par More.}}}} opens.\par"
 
 
-@pytest.mark.parametrize("body", [WORD, LIBRE], ids=["word", "libreoffice"])
+REMARK = rb"\pard First gate{\*\atnid R}{\*\atnauthor Ann}\chatn{\*\annotation{\*\atnref 1}It leaks\{a\}.\par More.} opens.\par"
+
+
+@pytest.mark.parametrize("body", [WORD, LIBRE, REMARK], ids=["word", "libreoffice", "comment"])
 async def test_a_note_stands_in_the_sentence_that_refers_to_it(body: bytes) -> None:
     """The paragraph stays one, and what follows stays the text."""
     data = rich.with_notes(HEAD + body + rb"\pard Second gate.\par}")
@@ -24,8 +27,14 @@ async def test_a_note_stands_in_the_sentence_that_refers_to_it(body: bytes) -> N
 
 @pytest.mark.parametrize(
     "data",
-    [b"", HEAD + rb"\pard No note\par}", HEAD + rb"{\footnotes x}\par}", HEAD + rb"{\footnote never ends"],
-    ids=["empty", "no note", "another word", "no end"],
+    [
+        b"",
+        HEAD + rb"\pard No note\par}",
+        HEAD + rb"{\footnotes x}\par}",
+        HEAD + rb"{\footnote never ends",
+        HEAD + rb"Type \\footnote\{x\}.}",
+    ],
+    ids=["empty", "no note", "another word", "no end", "typed"],
 )
 def test_what_has_no_whole_note_stays_as_it_is(data: bytes) -> None:
     """To the byte."""

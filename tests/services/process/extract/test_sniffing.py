@@ -52,6 +52,13 @@ def test_finds_a_pdf_behind_some_other_bytes(tmp_path: Path) -> None:
     assert sniff(written(tmp_path, b"\n" * 1100 + b"%PDF-1.7\n"), name="x") == media.TEXT
 
 
+def test_a_text_about_pdf_is_a_text(tmp_path: Path) -> None:
+    """The mark alone makes no PDF; with an object behind it, bytes before it do no harm."""
+    assert sniff(written(tmp_path, b"# A file begins with\n%PDF-1.7 and ends"), name="a.md") == "text/markdown"
+    assert sniff(written(tmp_path, b'{"magic": "%PDF-1.7"}'), name="m.json") == media.JSON
+    assert sniff(written(tmp_path, b"junk\n%PDF-1.4\n%\xe2\xe3\n1 0 obj\n<<>>"), name="x") == media.PDF
+
+
 @pytest.mark.parametrize("data", [b"\xff\xfeh\x00i\x00", "Grüße".encode("latin-1"), "\ufeffhi".encode()])
 def test_text_in_any_usual_encoding_is_text(tmp_path: Path, data: bytes) -> None:
     """UTF-16 with a mark, Latin-1 and UTF-8 with a mark are text."""

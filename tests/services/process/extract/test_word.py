@@ -23,7 +23,7 @@ def paragraph(text: str, *, style: str = "", mark: str = "") -> str:
     return f"<w:p>{said}<w:r><w:t>{text}</w:t></w:r><w:r>{mark}</w:r></w:p>"
 
 
-def document(body: str) -> bytes:
+def document(body: str, *, note: str = "Below") -> bytes:
     """Return a document with two footnotes, an endnote, a comment, a header and a footer."""
     notes = "".join(f'<w:{{0}} w:id="{number}">{paragraph("{1} " + number)}</w:{{0}}>' for number in ("2", "3"))
     relations = "".join(f'<Relationship Id="r{part}" Type="{RELATIONS}/{part}" Target="{part}.xml"/>' for part in PARTS)
@@ -39,7 +39,7 @@ def document(body: str) -> bytes:
         f"<w:sectPr>{around}</w:sectPr></w:body></w:document>",
         "word/styles.xml": f'<w:styles {NAMESPACE}><w:style w:type="paragraph" w:styleId="H1">'
         '<w:name w:val="heading 1"/><w:pPr><w:outlineLvl w:val="0"/></w:pPr></w:style></w:styles>',
-        "word/footnotes.xml": f"<w:footnotes {NAMESPACE}>{notes.format('footnote', 'Below')}</w:footnotes>",
+        "word/footnotes.xml": f"<w:footnotes {NAMESPACE}>{notes.format('footnote', note)}</w:footnotes>",
         "word/endnotes.xml": f"<w:endnotes {NAMESPACE}>{notes.format('endnote', 'Behind')}</w:endnotes>",
         "word/comments.xml": f"<w:comments {NAMESPACE}>{notes.format('comment', 'Beside')}</w:comments>",
         "word/header.xml": f"<w:hdr {NAMESPACE}>{paragraph('Above all')}</w:hdr>",
@@ -70,6 +70,13 @@ async def test_what_is_referred_to_stands_under_the_heading_that_refers_to_it() 
         (("Gates",), ["Gates", "First", "Note: Below 3", "Second", "Comment: Beside 2"]),
         (("Locks",), ["Locks", "Third", "Note: Behind 3", "Fourth", "Note: Below 2"]),
     ]
+
+
+async def test_breaks_tabs_and_hyphens_of_notes_keep_words_apart() -> None:
+    """As those of the text do."""
+    body = paragraph("Gates", mark='<w:footnoteReference w:id="2"/>')
+    data = document(body, note="one</w:t><w:br/><w:t>two</w:t><w:tab/><w:t>three</w:t><w:noBreakHyphen/><w:t>four")
+    assert (await sections(data))[-1][1][-2:] == ["Gates", "Note: one\ntwo\tthree-four 2"]
 
 
 async def test_notes_whose_place_is_not_certain_stand_under_no_heading() -> None:

@@ -85,3 +85,26 @@ def test_notes_of_opendocument_sheets_are_cited_as_those_of_excel() -> None:
     (found,) = odf.remarks(data)
     assert (found.text, found.locator.sheet, found.locator.cells) == ("Comment on C5: Leaks in rain", "Gates", "C5")
     assert odf.corners(data) == {"Gates": (3, 5, (1, 1))}
+
+
+def test_merged_cells_of_a_slide_keep_the_others_in_their_columns() -> None:
+    """A cell under one that spans it is empty, and there."""
+    cells = (
+        '<table:table-cell table:number-rows-spanned="2"><text:p>North</text:p></table:table-cell>{}',
+        "<table:covered-table-cell/>{}",
+    )
+    rows = "".join(
+        f"<table:table-row>{cell.format(f'<table:table-cell><text:p>{year}</text:p></table:table-cell>')}</table:table-row>"
+        for cell, year in zip(cells, (2024, 2025), strict=True)
+    )
+    names = "".join(
+        f' xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{kind}:1.0"'
+        for name, kind in (("office", "office"), ("table", "table"), ("text", "text"), ("draw", "drawing"))
+    )
+    content = (
+        f"<office:document-content{names}><office:body><office:presentation><draw:page><draw:frame>"
+        f"<table:table>{rows}</table:table></draw:frame></draw:page></office:presentation></office:body>"
+        "</office:document-content>"
+    )
+    (slide,) = odf.slides(archive({"content.xml": content.encode()}))
+    assert slide.text.split("\n")[-1] == "|  | 2025 |"
