@@ -99,6 +99,30 @@ async def test_bombs_on_a_mail_end_it_with_a_verdict(extractor: ChildExtractor, 
     assert isinstance(await end_of(extractor, tmp_path, mail(("a.xml", entities))), list | str)
 
 
+async def test_a_mail_that_is_nothing_but_a_file_holds_it(extractor: ChildExtractor, tmp_path: Path) -> None:
+    """Scanners and fax machines send such mails."""
+    for content, kind in ((b"<p>Gate A leaks</p>", "text/html"), (b"Gate A leaks", "application/octet-stream")):
+        made = EmailMessage()
+        made["Subject"] = "Scan"
+        made.set_content(content, *kind.split("/"), disposition="attachment", filename="scan.htm")
+        path = tmp_path / "a.eml"
+        path.write_bytes(made.as_bytes())
+        found = await read(extractor, path)
+        assert found[-1].locator.attachment == ("scan.htm",)
+        assert "Gate A leaks" in found[-1].text
+
+
+async def test_mails_of_a_digest_are_read(extractor: ChildExtractor, tmp_path: Path) -> None:
+    """They are mails without saying so."""
+    head = b"MIME-Version: 1.0\r\nSubject: Digest\r\nContent-Type: multipart/digest; boundary=x\r\n\r\n"
+    inner = b"".join(b"--x\r\n\r\nSubject: %s\r\n\r\nWords of %s.\r\n" % (name, name) for name in (b"one", b"two"))
+    path = tmp_path / "a.eml"
+    path.write_bytes(head + inner + b"--x--\r\n")
+    found = await read(extractor, path)
+    assert [segment.locator.attachment for segment in found[1:]] == [("one",), ("two",)]
+    assert "Words of two." in found[2].text
+
+
 async def test_names_of_attachments_are_words_and_not_paths(extractor: ChildExtractor, tmp_path: Path) -> None:
     """A name is shown as it is, on one line, and never used to write a file."""
     made = mail(("../../evil\tname.txt", b"The red box is locked."), ("x" * 900 + ".txt", b"The red box is locked."))

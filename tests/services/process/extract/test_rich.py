@@ -12,7 +12,10 @@ WORD = rb"\pard First gate{\super\chftn}{\footnote\pard\plain\s20 {\super\chftn}
 LIBRE = rb"\pard First gate{{\super \chftn{\*\footnote \chftn\pard\plain \s20{It leaks\{a\}.\par More.}}}} opens.\par"
 
 
-REMARK = rb"\pard First gate{\*\atnid R}{\*\atnauthor Ann}\chatn{\*\annotation{\*\atnref 1}It leaks\{a\}.\par More.} opens.\par"
+REMARK = (
+    rb"\pard First gate{\*\atnid R}{\*\atnauthor Ann}\chatn"
+    rb"{\*\annotation{\*\atnref 1}It leaks\{a\}.\par More.} opens.\par"
+)
 
 
 @pytest.mark.parametrize("body", [WORD, LIBRE, REMARK], ids=["word", "libreoffice", "comment"])
