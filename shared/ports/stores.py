@@ -47,6 +47,8 @@ class DocumentStore(Protocol):
     ) -> Committed | None:
         """Carry out a decision if the revision is still the expected one (0: no row yet); None if it has moved.
 
+        Also None for passages that are to be kept and are not those that are shown any more. Then decide anew.
+
         Document, superseded jobs, the new job and its bell (outbox row) are written together or not at all. A new job
         that is made for an import is of the bulk lane and about that import.
         """

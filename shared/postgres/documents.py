@@ -145,7 +145,12 @@ class PostgresDocumentStore:
             connection, job=job, document=document, failure=_TENANT_UNKNOWN, withdraw=True, clock=self._clock
         )
 
-    async def _adopt(self, connection: Connection, row: Any, live: ObjectMetadata, owner: Owner) -> Committed:
+    async def _adopt(self, connection: Connection, row: Any, live: ObjectMetadata, owner: Owner) -> Committed | None:
+        # A job that ends changes what is shown, and not the revision: it may have since the decision.
+        if row["live_job_id"] is None or not live.has_content_of(
+            size_bytes=row["indexed_size_bytes"], crc32c=row["indexed_crc32c"], md5=row["indexed_md5"]
+        ):
+            return None
         _, cancelled = await self._supersede(connection, row, may_finish=False)
         await self._move(connection, row, owner)
         await self._sql.record_generation.run(
