@@ -66,6 +66,8 @@ def decide(document: Document | None, live: ObjectMetadata | None, owner: Owner 
     if document is None:
         return Index(live, owner)
     if document.generation == live.generation:
+        if is_abandoned(document, live):
+            return Index(live, owner)
         described = live.metageneration == document.metageneration and live.metadata == document.object_metadata
         if document.organization_id == UNKNOWN_ORGANIZATION and owner is not None:
             return Describe(live, owner) if document.live_job_id is not None else Index(live, owner)
@@ -76,6 +78,16 @@ def decide(document: Document | None, live: ObjectMetadata | None, owner: Owner 
     if owner is not None and _holds_content_of(document, live):
         return Adopt(live, owner)
     return Index(live, owner)
+
+
+def is_abandoned(document: Document, live: ObjectMetadata) -> bool:
+    """Say whether the row knows this generation, and yet nothing shows it and no job ever will.
+
+    A generation without a job of its own stands on passages of an older one, made from the very same bytes. No decision
+    of today leaves a row without either; one that an older release or a person left so is found by the comparison.
+    """
+    known = document.generation == live.generation and document.current_job_id is None
+    return known and not _holds_content_of(document, live)
 
 
 def _holds_content_of(document: Document, live: ObjectMetadata) -> bool:

@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from shared.errors import code_of
-from shared.model.decision import Nothing
+from shared.model.decision import Nothing, is_abandoned
 from shared.model.document import Document, ObjectMetadata, ObjectRef
 from shared.model.job import Status
 from shared.ports.storage import ObjectStore
@@ -36,9 +36,9 @@ class DriftClass(StrEnum):
     """How bucket and index differ in one object."""
 
     MISSING = "missing"
-    """In the bucket, unknown to the index."""
+    """In the bucket; the index neither shows it nor has a job for it."""
     STALE = "stale"
-    """The index knows another generation, or other metadata."""
+    """The index knows another generation or other metadata, or shows other bytes for good."""
     ORPHAN = "orphan"
     """In the index, no longer in the bucket."""
     FAILED = "failed"
@@ -160,6 +160,8 @@ def _compare(there: ObjectMetadata, here: Document) -> DriftClass | None:
     # The metageneration too: it may have moved the object to another organization.
     if (here.generation, here.metageneration) != (there.generation, there.metageneration):
         return DriftClass.STALE
+    if is_abandoned(here, there):
+        return DriftClass.MISSING if here.live_job_id is None else DriftClass.STALE
     return DriftClass.FAILED if here.current_job_status in {Status.FAILED, Status.CANCELLED} else None
 
 

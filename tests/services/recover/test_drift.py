@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
+from uuid import UUID
 
 import pytest
 
@@ -31,6 +32,7 @@ class Side(NamedTuple):
     ref: ObjectRef
     generation: int = 1
     metageneration: int = 1
+    current_job_id: UUID | None = UUID(int=1)
     current_job_status: Status = Status.COMPLETED
 
 
@@ -136,6 +138,24 @@ async def test_a_repair_leaves_only_what_failed(road: Road) -> None:
     assert dict(again.found) == {DriftClass.FAILED: 2}
     assert await road.visible("gone") == []
     assert await road.visible("changed") == ["other"]
+
+
+async def test_a_file_that_is_known_and_neither_shown_nor_worked_on_is_found_and_repaired(road: Road) -> None:
+    """The generation stands on passages of an older one, and these are gone, or are of other bytes."""
+    for name in ("gone", "kept", "other"):
+        for _ in range(2):  # The second one keeps the passages of the first, and has no job.
+            road.bucket.put(name, name.encode())
+            await road.notify(name)
+            await road.work_off()
+    await road.fetch("update documents set live_job_id = null where name = 'gone'")
+    await road.fetch("update documents set indexed_md5 = 'x', indexed_crc32c = 'x' where name = 'other'")
+    report = await check_of(road).run(repair=True, examples=5)
+    named = {difference.value: [ref.name for ref in refs] for difference, refs in report.examples.items()}
+    assert (named, report.repaired) == ({"missing": ["gone"], "stale": ["other"]}, 2)
+    await road.work_off()
+    assert [await road.visible(name) for name in ("gone", "kept", "other")] == [["gone"], ["kept"], ["other"]]
+    assert not (await check_of(road).run(repair=True)).found
+    assert await road.in_step()
 
 
 async def test_an_orphan_that_is_back_by_then_is_kept(road: Road) -> None:

@@ -69,6 +69,15 @@ def test_decide(document: Document | None, live: ObjectMetadata | None, owner: O
     assert decide(document, live, owner) == expected
 
 
+@pytest.mark.parametrize("left", [{"live_job_id": None}, {"indexed_md5": "x"}, {"indexed_size_bytes": 4}])
+def test_a_generation_that_is_known_and_neither_shown_nor_worked_on_is_indexed(left: dict[str, object]) -> None:
+    """Such a row would never come right by itself; with a job of its own it is left to that job."""
+    assert decide(known(**left), LIVE, OWNER) == Index(LIVE, OWNER)
+    assert decide(known(**left, organization_id=UNKNOWN_ORGANIZATION), LIVE, OWNER) == Index(LIVE, OWNER)
+    assert decide(known(**left), LIVE, None) == Index(LIVE, None)
+    assert decide(known(**left, current_job_id=uuid4()), LIVE, OWNER) == Nothing()
+
+
 def test_metadata_that_no_longer_name_an_owner_take_the_file_from_everybody() -> None:
     """They are recorded, so that bucket and index are equal again, and the former owner does not find it any more."""
     live = changed(metageneration=2, metadata={"organization-id": "not a name!"})
