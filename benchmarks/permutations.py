@@ -47,6 +47,8 @@ def main() -> None:
             break
         share = min(a_round, -(-(count - done) // asked.processes))
         runs = [start(test, share, left) for _ in range(asked.processes)]
+        if not asked.full:
+            give_a_core_each(runs)
         for run in runs:
             output = run.communicate()[0]
             done += max((int(number) for number in re.findall(r"sequences passed: (\d+)", output)), default=0)
@@ -81,6 +83,17 @@ def start(test: str, count: int, minutes: float) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def give_a_core_each(runs: list[subprocess.Popen[str]]) -> None:
+    """Keep each process and its database, which it starts later, on one core.
+
+    They only ever wait for each other: to wake an idle core for each statement costs a fifth to a quarter of the time
+    (virtual machine, 2 cores).
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    for number, run in enumerate(runs):
+        os.sched_setaffinity(run.pid, {cores[number % len(cores)]})
 
 
 def commit() -> str:
