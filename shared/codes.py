@@ -171,6 +171,13 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "Nothing for hours; a job fails with it after `MAX_DEFER_HOURS`: raise the quota, then retry.",
             "Models, Storage, Pub/Sub.",
         ),
+        passing(
+            "READER_UNAVAILABLE",
+            "A worker cannot start the process that reads files, so no file is to blame; no attempt is counted.",
+            "Read `extract.server_unusable` in the process service's log: a wrong image, or no memory or process left."
+            " `/readyz` says so too. Once it is mended the jobs go on by themselves.",
+            "Extraction.",
+        ),
         final(
             "REFUSED",
             "The same call would fail again, and no closer code says why.",

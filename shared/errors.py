@@ -79,6 +79,12 @@ class SameFileBeingRead(RateLimitError):
     code = "SAME_FILE_BEING_READ"
 
 
+class ReaderUnavailable(RetryableError):
+    """This worker cannot start the process that reads files; the job waits without using up an attempt."""
+
+    code = "READER_UNAVAILABLE"
+
+
 class DependencyUnavailable(RetryableError):
     """A service that is needed does not answer; it will be tried again."""
 

@@ -149,6 +149,10 @@ async def build(settings: ProcessSettings, stack: AsyncExitStack) -> Service:
         application=bells.application,
         loops=[*bells.loops, relay.run],
         on_stop=[*bells.on_stop, relay.stop],
-        ready=[Ping("database", database.ping), Ping("bucket", lambda: storage.ping(settings.bucket))],
+        ready=[
+            Ping("database", database.ping),
+            Ping("bucket", lambda: storage.ping(settings.bucket)),
+            Ping("reader", child.ping),
+        ],
         metrics=metrics,
     )

@@ -183,6 +183,7 @@ class Extractor(Protocol):
         Raises:
             UnprocessableContent: `UNSUPPORTED_TYPE`, `CORRUPT`, `ENCRYPTED`, `EMPTY`, `NO_TEXT`, `TOO_COMPLEX`.
             WorkerCrashed: the child died for a reason that is not the file's.
+            ReaderUnavailable: no child could be started; the file was not touched.
         """
         ...
 

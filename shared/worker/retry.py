@@ -9,6 +9,7 @@ from shared.errors import (
     BudgetExhausted,
     HeadraceError,
     RateLimitError,
+    ReaderUnavailable,
     RetryableError,
     SameFileBeingRead,
     code_of,
@@ -61,12 +62,12 @@ class RetryPolicy:
     ) -> Again | Later | Over:
         """Decide about a job whose `attempts`-th attempt (from 1) ended with this error.
 
-        An outage of our own database is a deferral, as a rate limit is, or a job that reads the same file: no file is
-        to blame for it.
+        An outage of our own database is a deferral, as a rate limit is, a job that reads the same file, or a worker
+        that can read no file at all: this file is not to blame for it.
         `deferred_seconds` is how long ago the job was deferred first.
         """
         failure = describe(error)
-        if is_outage(error) or isinstance(error, SameFileBeingRead):
+        if is_outage(error) or isinstance(error, SameFileBeingRead | ReaderUnavailable):
             shortest, longest = GROWING_SECONDS
             return Later(failure, min(max(deferred_seconds, shortest), longest))
         if isinstance(error, RateLimitError):

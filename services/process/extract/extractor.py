@@ -21,7 +21,7 @@ import structlog
 from services.process.extract import sniffing
 from services.process.extract.forks import Fork, ForkServer, to_the_end
 from services.process.extract.protocol import LENGTH_BYTES, MAX_FRAME_BYTES, Request, read_answer
-from shared.errors import UnprocessableContent, WorkerCrashed
+from shared.errors import ReaderUnavailable, UnprocessableContent, WorkerCrashed
 from shared.model.document import Segment
 
 _log = structlog.get_logger(__name__)
@@ -91,6 +91,17 @@ class ChildExtractor:
         """Return the media type by the bytes; see `sniffing.sniff`."""
         return sniffing.sniff(path, name=name)
 
+    async def ping(self) -> None:
+        """Return when files can be read.
+
+        Raises:
+            ReaderUnavailable: the process that forks the readers does not start; its last words are in the log.
+        """
+        async with self._choosing:
+            server = await self._choose_server()
+        if not await server.is_ready():
+            raise ReaderUnavailable("The process that reads files does not start.")
+
     async def extract(
         self, path: Path, *, media_type: str, start: int = 0, pictures: bool = False
     ) -> AsyncGenerator[Segment, None]:
@@ -103,6 +114,7 @@ class ChildExtractor:
         Raises:
             UnprocessableContent: `UNSUPPORTED_TYPE`, `CORRUPT`, `ENCRYPTED`, `EMPTY`, `NO_TEXT`, `TOO_COMPLEX`.
             WorkerCrashed: the child died for a reason that is not the file's.
+            ReaderUnavailable: no child could be started; the file was not touched.
         """
         absolute_path = await asyncio.to_thread(_not_empty, path)
         child = await self._start()
@@ -153,7 +165,7 @@ class ChildExtractor:
                 await self._end(child)
                 raise
             await self._end(child)
-        raise WorkerCrashed("The process that reads files could not be started; the file is tried again.")
+        raise ReaderUnavailable("The process that reads files could not be started; the file waits until it can be.")
 
     async def _choose_server(self) -> ForkServer:
         """Return the server to be asked next: the present one, unless it is dead or has served its number."""
@@ -238,7 +250,7 @@ class _Child:
             if returncode == -signal.SIGABRT:
                 # How the library ends when a damaged file makes it ask for more memory than any machine has.
                 raise _too_complex("it asks for more memory than there is") from None
-            _log.warning("extract_child_died", returncode=returncode)
+            _log.warning("extract.child_died", returncode=returncode)
             raise WorkerCrashed("The process that reads files died; the file is tried again.") from None
         raise WorkerCrashed("The process that reads files answered with garbage; the file is tried again.")
 

@@ -26,6 +26,7 @@ _T = TypeVar("_T")
 
 _READY_SECONDS = 60.0
 _ANSWER_SECONDS = 30.0
+_MAX_LAST_WORDS_BYTES = 64 * 1024
 
 
 async def to_the_end(work: Coroutine[Any, Any, _T] | asyncio.Task[_T]) -> _T:
@@ -134,7 +135,10 @@ class ForkServer:
 
     @classmethod
     async def start(cls) -> Self:
-        """Start the process; what it imports takes it some tenths of a second more."""
+        """Start the process; what it imports takes it some tenths of a second more.
+
+        What it says before it is ready, as an import that fails, is logged when it ends without having been.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with theirs:
@@ -146,7 +150,7 @@ class ForkServer:
                     str(os.getpid()),
                     stdin=theirs.fileno(),
                     stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE,  # until it is ready
                     # Only what it needs: the parent's environment holds secrets, and its forks read hostile files.
                     env={
                         "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
@@ -232,7 +236,7 @@ class ForkServer:
             self._running[message["started"]] = fork
             fork.on_started(message["started"], descriptor)
         elif "failed" in message:
-            _log.warning("extract_fork_failed", errno=message["failed"])
+            _log.warning("extract.fork_failed", errno=message["failed"])
             self._starting.popleft().on_ended(None)
         elif "ended" in message:
             self._running.pop(message["ended"]).on_ended(message["returncode"])
@@ -245,7 +249,13 @@ class ForkServer:
         if self.is_alive:
             self._hear()
             self.kill()
+        was_ready = self._ready.result()
         for fork in self._running.values():
             fork.on_orphaned()
         if not self._is_expected_to_end:
-            _log.warning("extract_server_died", returncode=returncode)
+            _log.warning("extract.server_died", returncode=returncode)
+        assert self._process.stderr is not None
+        words = await self._process.stderr.read(_MAX_LAST_WORDS_BYTES)
+        if not was_ready and not self._is_expected_to_end:
+            lines = words.decode("utf-8", "replace").splitlines() or ["no last words"]
+            _log.error("extract.server_unusable", returncode=returncode, error=lines[-1][:500])

@@ -36,6 +36,8 @@ def main() -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     child.preload()
+    # From here on nothing is said but to `control`: the forks inherit this, and libraries chat about their files.
+    os.dup2(1, 2)
     if len(list(Path("/proc/self/task").iterdir())) != 1:
         os._exit(_NOT_SINGLE_THREADED)
     # A collection in a fork would touch, and so copy, every page that holds an object.

@@ -9,6 +9,7 @@ from shared.errors import (
     NotFound,
     PoolExhausted,
     RateLimitError,
+    ReaderUnavailable,
     RetryableError,
     UnprocessableContent,
     WorkerCrashed,
@@ -62,9 +63,10 @@ def test_no_wish_is_longer_than_an_hour() -> None:
 
 
 @pytest.mark.parametrize(("deferred", "delay"), [(0, 2), (1, 2), (30, 30), (86_000, 600)])
-def test_an_outage_of_the_database_costs_no_attempt(deferred: float, delay: float) -> None:
-    """It is a deferral, soon at first and later ever more slowly; the bound on deferrals ends it."""
+def test_what_no_file_is_to_blame_for_costs_no_attempt(deferred: float, delay: float) -> None:
+    """An outage of the database, or a worker that can read nothing: soon again at first, later ever more slowly."""
     refused = AuthenticationError(code="DATABASE_LOGIN_REFUSED")  # while a password is being changed
-    for error in (PoolExhausted(), DependencyUnavailable(code="DATABASE_UNAVAILABLE"), refused):
+    away = DependencyUnavailable(code="DATABASE_UNAVAILABLE")
+    for error in (PoolExhausted(), away, refused, ReaderUnavailable()):
         decided = POLICY.after(error, attempts=4, max_attempts=4, deferred_seconds=deferred)
         assert decided == Later(decided.failure, delay)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from services.process.extract import forks
 from services.process.extract.extractor import ChildExtractor
-from shared.errors import HeadraceError, WorkerCrashed
+from shared.errors import HeadraceError, ReaderUnavailable, WorkerCrashed
 from shared.model import media
 from shared.model.document import Segment
 from tests.plugins.stack import eventually
@@ -250,15 +251,39 @@ async def test_one_that_hangs_is_killed_when_the_reader_is_cancelled(
 @pytest.mark.parametrize("who", ["server", "fork"])
 @pytest.mark.parametrize("noise", [b"\0\0\0\5hello" * 9, b"\xff" * 9, b"\0\0\0\2{}", b"\0\0\0\x10{}", b"{}", b""])
 async def test_garbage_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: bytes, who: str) -> None:
-    """One that says nonsense, stops in the middle or says nothing is killed, and the file is tried again."""
+    """One that says nonsense, stops in the middle or says nothing is killed; a fork's file is tried again."""
     if who == "server":
         program = fake_python(tmp_path, f"os.write(0, {noise!r})")
     else:
         program = forks_that(tmp_path, f"os.write(channel, {noise!r})")
     monkeypatch.setattr(sys, "executable", str(program))
     async with ChildExtractor(work_dir=tmp_path) as broken:
-        with pytest.raises(WorkerCrashed, match="not be started" if who == "server" else "garbage|died"):
+        with pytest.raises(ReaderUnavailable if who == "server" else WorkerCrashed):
             await read(broken)
+
+
+async def test_a_worker_that_can_read_nothing_says_why_and_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image without a library: its name is in the log, no file was touched, and all goes on when it is there."""
+    python = sys.executable
+    monkeypatch.setattr(sys, "executable", str(fake_python(tmp_path, "import no_such_library")))
+    with capture_logs() as logs:
+        async with ChildExtractor(work_dir=tmp_path) as broken:
+            with pytest.raises(ReaderUnavailable):
+                await broken.ping()
+            with pytest.raises(ReaderUnavailable, match="the file waits"):
+                await read(broken)
+
+            async def is_said() -> bool:
+                return [entry["error"] for entry in logs if entry["event"] == "extract.server_unusable"][:1] == [
+                    "ModuleNotFoundError: No module named 'no_such_library'"
+                ]
+
+            await eventually(is_said)
+            monkeypatch.setattr(sys, "executable", python)
+            await broken.ping()
+            assert await read(broken)
 
 
 async def test_all_die_with_their_parent(tmp_path: Path, long_text: Path) -> None:
