@@ -34,6 +34,7 @@ class CleanUp:
         Raises:
             Paused: put back, to go on with what is left.
             LeaseLost: cancelled, or another worker's; noticed with each batch.
+            Exception: the first of those that kept a kind from being removed; all others were done.
         """
         days = AuditCleanup.of(job.payload).older_than_days
         keep = Keep(
@@ -42,17 +43,21 @@ class CleanUp:
         counts = Counter(dict.fromkeys(sorted(TRAIL), 0))
         counts.update((job.checkpoint or {}).get("removed", {}))
         turn = Slice(self._clock, self._turn_seconds)
+        failed: Exception | None = None
         async with aclosing(prune_by_age(self._store, keep, kinds=TRAIL)) as batches:
-            async for kind, removed in batches:
-                counts[kind] += removed
+            async for batch in batches:
+                counts[batch.kind] += batch.rows
+                failed = failed or batch.error
                 done: dict[str, Any] = {
                     "checkpoint": {"removed": dict(counts)},
                     "done": counts.total(),
                     "total": None,
                     "unit": UNIT,
                 }
-                if removed and (turn.is_over or job.quarantined):
+                if batch.rows and (turn.is_over or job.quarantined):
                     await self._tasks.pause(job.lease, **done)
                     raise Paused
                 await self._tasks.save(job.lease, **done)
+        if failed is not None:
+            raise failed
         await self._tasks.finish(job.lease, result={"removed": dict(counts), "older_than_days": days})

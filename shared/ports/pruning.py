@@ -45,11 +45,16 @@ class PruningStore(Protocol):
         """Remove claims on texts whose job has ended, or was begun anew since; they hold nobody up in any case."""
         ...
 
-    async def prune_documents(self, *, keep_days: int, limit: int) -> int:
-        """Remove documents whose object went so long ago, with their jobs; their open dead letters are discarded.
+    async def prune_jobs(self, *, keep_days: int, limit: int) -> int:
+        """Remove jobs that ended, with their ledgers, of documents whose object went so long ago; dead letters of
+        theirs that are open are discarded.
 
-        Not those with work in hand or with moves that are still to be published.
+        Not those with moves that are still to be published.
         """
+        ...
+
+    async def prune_documents(self, *, keep_days: int, limit: int) -> int:
+        """Remove documents whose object went so long ago and that have no job left."""
         ...
 
     async def prune_vectors(self, *, keep_hours: int, limit: int, after: Mapping[str, Any] | None) -> VectorPage:

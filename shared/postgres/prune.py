@@ -44,15 +44,18 @@ class PostgresPruningStore:
         async with self._db.get_connection() as connection:
             return await self._sql.prune_claims.run(connection, limit=limit)
 
-    async def prune_documents(self, *, keep_days: int, limit: int) -> int:  # noqa: D102
+    async def prune_jobs(self, *, keep_days: int, limit: int) -> int:  # noqa: D102
         async with self._db.transaction() as connection:
-            gone = await self._sql.lock_gone_documents.all(connection, keep_days=keep_days, limit=limit)
+            gone = await self._sql.lock_gone_jobs.all(connection, keep_days=keep_days, limit=limit)
             if gone:
                 ids = [row["id"] for row in gone]
-                await self._sql.close_letters.run(connection, document_ids=ids)
-                await self._sql.drop_jobs.run(connection, document_ids=ids)
-                await self._sql.drop_documents.run(connection, document_ids=ids)
+                await self._sql.close_letters.run(connection, job_ids=ids)
+                await self._sql.drop_jobs.run(connection, job_ids=ids)
         return len(gone)
+
+    async def prune_documents(self, *, keep_days: int, limit: int) -> int:  # noqa: D102
+        async with self._db.get_connection() as connection:
+            return await self._sql.prune_documents.run(connection, keep_days=keep_days, limit=limit)
 
     async def prune_vectors(  # noqa: D102
         self, *, keep_hours: int, limit: int, after: Mapping[str, Any] | None

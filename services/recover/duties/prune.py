@@ -20,15 +20,28 @@ VECTORS_KEEP_HOURS = 24
 
 
 async def prune(store: PruningStore, budget: Budget, cursor: Cursor, *, keep: Keep) -> Counter[str]:
-    """Remove what is old in batches until nothing is left or the budget is spent; then `unfinished` is counted."""
-    counts: Counter[str] = Counter(outbox=0, ledger=0, runs=0, documents=0, letters=0, replays=0, claims=0, vectors=0)
+    """Remove what is old in batches until nothing is left or the budget is spent; then `unfinished` is counted.
+
+    Raises:
+        Exception: the first of those that kept a kind from being removed; all others were done.
+    """
+    counts: Counter[str] = Counter(
+        outbox=0, ledger=0, runs=0, jobs=0, documents=0, letters=0, replays=0, claims=0, vectors=0
+    )
+    failed: Exception | None = None
     if budget.left_seconds > 0:
         async with aclosing(prune_by_age(store, keep)) as batches:
-            async for kind, removed in batches:
-                counts[kind] += removed
+            async for batch in batches:
+                counts[batch.kind] += batch.rows
+                failed = failed or batch.error
                 if budget.spent:
                     break
-    await _prune_vectors(store, budget, cursor, counts)
+    try:
+        await _prune_vectors(store, budget, cursor, counts)
+    except Exception as error:  # noqa: BLE001 - what was wrong first is what the run says
+        failed = failed or error
+    if failed is not None:
+        raise failed
     if budget.spent:
         counts["unfinished"] = 1
     return counts
@@ -36,16 +49,15 @@ async def prune(store: PruningStore, budget: Budget, cursor: Cursor, *, keep: Ke
 
 async def _prune_vectors(store: PruningStore, budget: Budget, cursor: Cursor, counts: Counter[str]) -> None:
     """Go through the vectors from where the last run stopped; each page says where the next one begins."""
-    after = cursor.start
+    cursor.stopped = cursor.start
     while not budget.spent:
         try:
-            page = await store.prune_vectors(keep_hours=VECTORS_KEEP_HOURS, limit=BATCH, after=after)
+            page = await store.prune_vectors(keep_hours=VECTORS_KEEP_HOURS, limit=BATCH, after=cursor.stopped)
         except Conflict:
             # Writers come first. The next run goes on here.
             _log.info("prune.vectors_in_use")
             break
         counts["vectors"] += page.removed
-        after = page.after
-        if after is None:
+        cursor.stopped = page.after
+        if page.after is None:
             break
-    cursor.stopped = after

@@ -75,26 +75,29 @@ using unnest(:space_ids::smallint[], :organization_ids::text[], :text_hashes::by
 where e.space_id = gone.space_id and e.organization_id = gone.organization_id and e.text_hash = gone.text_hash
   and not exists (select from chunks c where c.organization_id = e.organization_id and c.text_hash = e.text_hash)
 
--- name: lock_gone_documents
--- Documents whose object went long ago, with no work in hand and nothing of theirs left to publish.
-select d.id from documents d
+-- name: lock_gone_jobs
+-- Jobs that ended, with nothing left to publish, of documents whose object went long ago. The document is locked too, so
+-- that nobody decides on it meanwhile.
+select job.id from documents d
+join document_processing_jobs job on job.document_id = d.id
 where d.deleted_at < headrace_now() - make_interval(days => :keep_days)
-  and not exists (
-    select from document_processing_jobs job where job.document_id = d.id and (
-      job.status in ('pending', 'processing')
-      or exists (select from job_events e where e.job_id = job.id and e.published_at is null)))
-order by d.deleted_at limit :limit for update of d skip locked
+  and job.status in ('completed', 'failed', 'cancelled')
+  and not exists (select from job_events e where e.job_id = job.id and e.published_at is null)
+order by d.deleted_at limit :limit for update of d, job skip locked
 
 -- name: close_letters
 -- Their dead letters stay for people to read, but there is nothing left to replay.
 update dead_letters set state = 'discarded', resolved_at = headrace_now()
-where state in ('open', 'replaying') and job_id in (
-  select id from document_processing_jobs where document_id = any (:document_ids::uuid[]))
+where state in ('open', 'replaying') and job_id = any (:job_ids::uuid[])
 
 -- name: drop_jobs
--- Their jobs, with ledger.
-delete from document_processing_jobs where document_id = any (:document_ids::uuid[])
+-- The jobs themselves, with ledger.
+delete from document_processing_jobs where id = any (:job_ids::uuid[])
 
--- name: drop_documents
--- And the documents themselves.
-delete from documents where id = any (:document_ids::uuid[])
+-- name: prune_documents
+-- Documents whose object went long ago, once the last of their jobs has gone.
+delete from documents where id = any (array(
+  select d.id from documents d
+  where d.deleted_at < headrace_now() - make_interval(days => :keep_days)
+    and not exists (select from document_processing_jobs job where job.document_id = d.id)
+  order by d.deleted_at limit :limit for update of d skip locked))

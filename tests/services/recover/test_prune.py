@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
+import asyncpg
 import pytest
 
 from services.recover.budget import Budget
 from services.recover.duties import prune
 from services.recover.duties.cursor import Cursor
 from shared.clock import SystemClock
-from shared.errors import Conflict
+from shared.errors import Conflict, DependencyUnavailable
 from shared.model.job import Lane
-from shared.ports.stores import Failure
+from shared.ports.stores import Failure, Scope
 from shared.postgres.prune import PostgresPruningStore
+from shared.worker import pruning
 from shared.worker.pruning import Keep
 from tests.plugins.clock import ManualClock
 from tests.plugins.road import Road
@@ -141,6 +143,90 @@ async def test_a_gone_document_with_something_to_publish_stays(road: Road) -> No
     assert (await pruned(road))["documents"] == 1
 
 
+async def gone_with_jobs(road: Road, name: str, jobs: int) -> None:
+    """Index a file over and over, then remove it long ago, everything published."""
+    for number in range(jobs):
+        road.bucket.put(name, b"%d" % number)
+        await road.notify(name)
+        await road.work_off()
+    road.bucket.remove(name)
+    await road.notify(name, "OBJECT_DELETE")
+    await road.relay.flush()
+    await road.shift_clock(31 * DAY)
+
+
+async def test_the_jobs_of_a_gone_document_go_in_batches_and_it_goes_last(road: Road) -> None:
+    """No statement removes more jobs than it is asked to, however many a document has; each batch stays done."""
+    await gone_with_jobs(road, "a", 5)
+    store = PostgresPruningStore(road.database)
+    for left in (3, 1):
+        assert await store.prune_jobs(keep_days=30, limit=2) == 2
+        assert await road.value("select count(*) from document_processing_jobs") == left
+        assert await road.value("select count(distinct job_id) from job_events") == left
+        assert await store.prune_documents(keep_days=30, limit=10) == 0
+    assert await store.prune_jobs(keep_days=30, limit=2) == 1
+    assert await store.prune_documents(keep_days=30, limit=10) == 1
+    assert await road.value("select count(*) from documents") == 0
+
+
+async def test_one_run_works_off_more_jobs_than_a_batch(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch follows batch until the last job has gone, and then the document."""
+    monkeypatch.setattr(pruning, "JOBS_AT_ONCE", 2)
+    await gone_with_jobs(road, "a", 5)
+    counts = await pruned(road)
+    assert (counts["jobs"], counts["documents"]) == (5, 1)
+
+
+async def test_a_gone_document_with_work_in_hand_stays(road: Road) -> None:
+    """A job that somebody asked for again is not removed, and neither is its document."""
+    await gone_with_jobs(road, "a", 1)
+    road.bucket.put("b", b"")  # it has no text, and fails
+    await road.notify("b")
+    await road.work_off()
+    (failed,) = await road.fetch("select id from document_processing_jobs where status = 'failed'")
+    await road.directory.retry(failed["id"], Scope())
+    await road.relay.flush()
+    await road.fetch("update documents set generation = null, deleted_at = headrace_now() - interval '31 days'")
+    counts = await pruned(road)
+    assert (counts["jobs"], counts["documents"]) == (1, 1)
+    assert [row["name"] for row in await road.fetch("select name from documents")] == ["b"]
+    assert [row["status"] for row in await road.fetch("select status from document_processing_jobs")] == ["pending"]
+
+
+async def test_what_cannot_be_removed_keeps_nothing_else(road: Road) -> None:
+    """A kind that fails is named as the run's error, and the kinds behind it are removed all the same."""
+    await indexed(road, "b")
+    await gone_with_jobs(road, "a", 1)
+    await letters(road, "resolved")
+    await road.fetch("update dead_letters set resolved_at = now() - interval '9 years'")
+    await road.shift_clock(91 * DAY)
+    await road.fetch(
+        """create function refuse() returns trigger language plpgsql as $$
+           begin raise exception 'refused' using errcode = 'query_canceled'; end $$"""
+    )
+    await road.fetch(
+        "create trigger refuse before delete on document_processing_jobs for each row execute function refuse()"
+    )
+    with pytest.raises(DependencyUnavailable, match="DATABASE_TIMEOUT"):
+        await pruned(road)
+    assert await road.value("select count(*) from document_processing_jobs where name = 'a'") == 1
+    for table in ("job_events", "dead_letters"):
+        assert await road.value(f"select count(*) from {table}") == 0, table
+    assert await road.value("select count(*) from embeddings") == 1
+    await road.fetch("drop trigger refuse on document_processing_jobs")
+    assert (await pruned(road))["documents"] == 1
+
+
+async def test_vectors_go_on_where_they_failed(road: Road) -> None:
+    """A page of vectors that fails is the run's error, and the next run begins at it."""
+    start = {"space_id": 1, "organization_id": "acme", "text_hash": "ff"}
+    cursor = Cursor(start)
+    await road.fetch("alter table chunks rename to hidden")
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await pruned(road, cursor=cursor)
+    assert cursor.stopped == start
+
+
 async def test_vectors_that_no_chunk_uses_go_after_a_day(road: Road) -> None:
     """A removed file's vectors go after 24 hours; those that others use stay, also when the text is the same."""
     for name, content in (("a", b"only a\nboth"), ("b", b"both\nonly b")):
@@ -212,7 +298,7 @@ async def test_all_vectors_are_looked_at_page_by_page(road: Road) -> None:
 
 async def test_pruning_is_done_in_batches_until_nothing_is_left(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than one batch of old rows goes in one run."""
-    monkeypatch.setattr(prune, "BATCH", 10)
+    monkeypatch.setattr(pruning, "BATCH", 10)
     async with road.database.get_connection() as connection:
         await connection.execute(
             """insert into outbox (topic, published_at)

@@ -61,7 +61,8 @@ ASKED: dict[tuple[str, str], tuple[dict[str, Any], set[str]]] = {
     ("prune", "prune_outbox"): ({"keep_days": 7, "limit": 1000}, {"outbox_published"}),
     ("prune", "prune_ledger"): ({"keep_days": 90, "limit": 1000}, {"job_events_published"}),
     ("prune", "prune_runs"): ({"keep_days": 30, "limit": 1000}, {"recover_runs_by_start"}),
-    ("prune", "lock_gone_documents"): ({"keep_days": 30, "limit": 50}, {"documents_deleted"}),
+    ("prune", "lock_gone_jobs"): ({"keep_days": 30, "limit": 500}, {"documents_deleted", "jobs_of_document"}),
+    ("prune", "prune_documents"): ({"keep_days": 30, "limit": 1000}, {"documents_deleted", "jobs_of_document"}),
     ("prune", "page_vectors"): (
         {"keep_hours": 24, "space_id": -1, "organization_id": "", "text_hash": b"", "limit": 1000},
         {"chunks_by_text"},
@@ -92,9 +93,9 @@ ROWS = (
     "alter table document_processing_jobs disable trigger user",
     f"""insert into documents (id, bucket, name, organization_id, generation, metageneration, deleted_at)
         select ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, 'uploads',
-          'acme/' || lpad(n::text, 8, '0'), 'tenant-' || n % 20, case when n % 50 > 0 then n end, 1,
-          case when n % 50 = 0 then now() - n * interval '30 seconds' end
-        from generate_series(1, {JOBS}) n""",
+          'acme/' || lpad(n::text, 8, '0'), 'tenant-' || n % 20, case when not gone then n end, 1,
+          case when gone then now() - n * interval '30 seconds' end
+        from (select n, n % 50 = 0 and n <= {JOBS - WAITING} as gone from generate_series(1, {JOBS}) n) numbered""",
     f"""insert into document_processing_jobs (id, document_id, bucket, name, generation, organization_id,
           document_revision, lane, status, processing_stage, parked, next_attempt_at, last_rung_at, created_at,
           updated_at, claimed_at, completed_at, lease_until, error_code, event_seq)
