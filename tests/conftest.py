@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-_PLUGINS = ("clock", "model_server", "postgres", "road", "stack", "watchdog")
+_PLUGINS = ("clock", "model_server", "postgres", "road", "desk", "stack", "watchdog")
 
 pytest_plugins = [
     f"tests.plugins.{name}" for name in _PLUGINS if (Path(__file__).parent / "plugins" / f"{name}.py").exists()

@@ -124,7 +124,9 @@ class IndexDocument:
                 checkpoint = await self._read(job, Path(folder) / "object", checkpoint, time)
         bill = await self._embed(job, time)
         saved = self._saved(job, bill, int(checkpoint.get("tokens", 0)))
-        saved = replace(saved, micros=saved.micros + int(checkpoint.get("page_micros_saved", 0)))
+        # Less what it had paid for pages itself before it took those of another job over.
+        pages_micros = max(0, int(checkpoint.get("page_micros_saved", 0)) - job.page_cost_micros)
+        saved = replace(saved, micros=saved.micros + pages_micros)
         result = {"embedded_texts": bill.texts} | {key: checkpoint[key] for key in (REFUSED,) if key in checkpoint}
         await self._enter(job, Stage.STORING)
         with self._timed(Stage.STORING):

@@ -1,4 +1,4 @@
-"""Which job has a file read by a model. One statement copies passages, so that all of them come or none."""
+"""Which job has a file read by a model. Its passages take the place of what another job had, all of them or none."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from shared.ports.files_read import ReadBefore
 from shared.postgres import queries
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from shared.postgres.pool import Connection
 
 
@@ -26,24 +28,35 @@ async def claim(
         return None
     if found["job_id"] == lease.job_id:
         return None
-    if found["deferred_reason"] == BudgetExhausted.code:
-        raise BudgetExhausted(retry_after_seconds=found["due_in_seconds"])  # it is the same budget
+    if found["budget_seconds"] is not None:
+        raise BudgetExhausted(retry_after_seconds=found["budget_seconds"])  # it is the same budget
     if found["status"] in {Status.PENDING, Status.PROCESSING}:
         raise SameFileBeingRead
-    if found["is_shown"]:
-        copied = await sql.copy_chunks.run(
-            connection,
-            job_id=lease.job_id,
-            document_id=lease.document_id,
-            organization_id=organization_id,
-            from_job_id=found["job_id"],
+    if found["is_shown"] and (copied := await _copied(connection, lease, organization_id, found["job_id"])):
+        return ReadBefore(
+            chunks=copied,
+            tokens=max(0, found["tokens"]),
+            page_micros=found["page_cost_micros"],
+            refused_pages=(found["result"] or {}).get("refused_pages", {}),
         )
-        if copied:
-            return ReadBefore(
-                chunks=copied,
-                tokens=max(0, found["tokens"]),
-                page_micros=found["page_cost_micros"],
-                refused_pages=(found["result"] or {}).get("refused_pages", {}),
-            )
     await sql.take_over_file.run(connection, **file, job_id=lease.job_id)
     return None
+
+
+async def _copied(connection: Connection, lease: Lease, organization_id: str, from_job_id: UUID) -> int:
+    """Put the passages of a job in the place of this one's; return how many. If none are left, nothing is changed.
+
+    This one has some if it began to read with another reader: they are of other places, and must not be mixed.
+    """
+    savepoint = connection.transaction()
+    await savepoint.start()
+    await queries.load("jobs").drop_chunks_of_job.run(connection, job_id=lease.job_id)
+    copied = await queries.load("files_read").copy_chunks.run(
+        connection,
+        job_id=lease.job_id,
+        document_id=lease.document_id,
+        organization_id=organization_id,
+        from_job_id=from_job_id,
+    )
+    await (savepoint.commit() if copied else savepoint.rollback())
+    return copied

@@ -1,154 +1,21 @@
-"""Scanned files on their road through a model that reads pages: text and places, cost, refusals, waits and deaths.
-
-The model is asked through the real SDK; the pages come out of the real child process.
-"""
+"""Scanned files on their road through a model that reads pages: text and places, cost, refusals, waits and deaths."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
 
-from services.process.document import IndexDocument
-from services.process.extract.extractor import ChildExtractor
-from services.process.extract.reading import PicturesFirst
-from services.process.pictures import PageReading
-from services.process.purse import Purse
-from shared.clock import SystemClock
-from shared.embedding.gemini import GeminiAccess
-from shared.embedding.metered_reader import MeteredReader
-from shared.embedding.vision import GeminiReader
-from shared.model.document import ObjectRef
-from shared.model.price import Prices
-from shared.postgres.budgets import PostgresBudgets
-from tests.fakes import BUCKET
 from tests.plugins import scans
-from tests.plugins.clock import ManualClock
-from tests.plugins.model_server import (
-    IMAGE_TOKENS,
-    READING_TOKENS,
-    Answer,
-    Call,
-    ModelServer,
-    good,
-    rate_limited,
-    reading,
-    refused,
-)
-from tests.plugins.road import Road
+from tests.plugins.desk import PAGE_MICROS, PAGE_TOKENS, SDK_WARNING, Desk, said, without_sense
+from tests.plugins.model_server import Answer, Call, ModelServer, good, rate_limited, reading, refused
 
-# The SDK's own class, which we cannot change.
-pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
+pytestmark = SDK_WARNING
 
 FILES = Path(__file__).parents[1] / "files"
-MODEL = "gemini-2.5-flash"
-PRICES = Prices({MODEL: 3.0, f"{MODEL}:output": 25.0})
-PAGE_MICROS = IMAGE_TOKENS * 3 + READING_TOKENS * 25
-PAGE_TOKENS = IMAGE_TOKENS + READING_TOKENS
-
-
-@dataclass
-class Desk:
-    """A road whose work asks a model about pages."""
-
-    road: Road
-    model: ModelServer
-    budgets: PostgresBudgets
-    clock: ManualClock
-    """The model's waits go by it."""
-
-    async def put(self, name: str, content: bytes) -> None:
-        """Upload a file and let it be worked on."""
-        self.road.bucket.put(name, content)
-        await self.road.notify(name)
-        await self.road.work_off()
-
-    async def job(self) -> dict[str, Any]:
-        """Return the only job."""
-        (row,) = await self.road.fetch("select * from document_processing_jobs")
-        return dict(row)
-
-    async def jobs(self) -> dict[str, dict[str, Any]]:
-        """Return the newest job of each file."""
-        rows = await self.road.fetch("select * from document_processing_jobs order by created_at")
-        return {row["name"]: dict(row) for row in rows}
-
-    async def places(self, name: str) -> list[tuple[int, str]]:
-        """Return page and text of what is found of a file."""
-        found = await self.road.fetch(
-            "select (locator ->> 'page')::int as page, text from documents d join chunks c on c.job_id = d.live_job_id "
-            "where name = $1 order by ordinal",
-            name,
-        )
-        return [(row["page"], row["text"]) for row in found]
-
-    def answers_to_pages(self, *answers: Answer) -> None:
-        """Answer the next questions about pages so, then well; texts always get their vectors."""
-        left = list(answers)
-
-        async def answer(server: ModelServer, call: Call) -> web.StreamResponse:
-            return await (left.pop(0) if left and call.image is not None else good)(server, call)
-
-        self.model.answer = answer
-
-
-@pytest.fixture
-async def desk(road: Road, model: ModelServer, tmp_path: Path) -> AsyncIterator[Desk]:
-    """Give a road with a child process and a model; pages say how many bars they show."""
-    model.read = lambda image: f"This page shows {scans.bars(image)} bars."
-    async with AsyncExitStack() as stack:
-        child = await stack.enter_async_context(ChildExtractor(work_dir=tmp_path))
-        access = GeminiAccess(api_key="k", base_url=model.url)
-        clock = ManualClock()
-        plain = await stack.enter_async_context(GeminiReader(access, model=MODEL, clock=clock))
-        reader = MeteredReader(plain, metrics=road.metrics, clock=SystemClock(), prices=PRICES)
-        budgets = PostgresBudgets(road.database)
-        road.work = IndexDocument(
-            queue=road.queue,
-            storage=road.bucket,
-            extractor=PicturesFirst(child, reader),
-            embedder=road.embedder,
-            tracing=road.tracing,
-            metrics=road.metrics,
-            clock=SystemClock(),
-            max_object_bytes=1 << 24,
-            prices=PRICES,
-            spending=budgets,
-            temp_dir=str(tmp_path),
-            pages=PageReading(
-                reader,
-                ocr=child,
-                queue=road.queue,
-                purse=Purse(budgets, road.metrics),
-                prices=PRICES,
-                temp_dir=str(tmp_path),
-            ),
-            files_read=road.queue,
-        )
-        road.process = road.worker("worker")
-        yield Desk(road, model, budgets, clock)
-    assert list(tmp_path.iterdir()) == []
-
-
-def said(*numbers: int) -> list[str]:
-    """Return what the model says of pages."""
-    return [f"This page shows {number} bars." for number in numbers]
-
-
-def without_sense() -> Answer:
-    """Answer with prose where the form was asked for."""
-
-    async def answer(_server: ModelServer, _call: Call) -> web.StreamResponse:
-        return reading("It is a page with bars.")
-
-    return answer
 
 
 def refusing() -> Answer:
@@ -312,96 +179,3 @@ async def test_a_successor_asks_only_about_pages_that_are_not_stored(desk: Desk)
     assert await desk.places("scan.pdf") == list(enumerate(said(4, 2, 7), 1))
     job = await desk.job()
     assert (job["status"], job["pages_read"], job["cost_micros"]) == ("completed", 3, 3 * PAGE_MICROS)
-
-
-async def test_a_file_under_ten_names_is_read_once(desk: Desk) -> None:
-    """The others have the same passages at the same places, pay nothing, and say what they saved."""
-    content = scans.file("pdf", (4, 2, 7))
-    for number in range(10):
-        await desk.put(f"{number}.pdf", content)
-    assert desk.model.images == said(4, 2, 7)
-    assert len(desk.model.calls) == 3
-    jobs = await desk.jobs()
-    for number in range(1, 10):
-        assert await desk.places(f"{number}.pdf") == list(enumerate(said(4, 2, 7), 1))
-        job = jobs[f"{number}.pdf"]
-        assert (job["status"], job["model_calls"], job["cost_micros"]) == ("completed", 0, 0)
-        assert job["cost_saved_micros"] == 3 * PAGE_MICROS
-        assert job["tokens_saved"] == sum(len(text.split()) for text in said(4, 2, 7))
-
-
-async def test_a_file_that_is_being_read_is_waited_for(desk: Desk) -> None:
-    """The second worker asks nothing and charges no attempt; when the first is done, its passages are taken over."""
-    third = asyncio.Event()
-
-    async def hang(server: ModelServer, call: Call) -> web.StreamResponse:
-        third.set()
-        await server.released.wait()
-        return await good(server, call)
-
-    desk.answers_to_pages(good, good, hang)
-    content = scans.file("pdf", (4, 2, 7))
-    for name in ("a.pdf", "b.pdf"):
-        desk.road.bucket.put(name, content)
-        await desk.road.notify(name)
-    first = asyncio.create_task(desk.road.ring())
-    async with asyncio.timeout(60):
-        await third.wait()
-    await desk.road.ring()
-    waiting = (await desk.jobs())["b.pdf"]
-    assert (waiting["status"], waiting["deferred_reason"], waiting["attempts"]) == (
-        "pending",
-        "SAME_FILE_BEING_READ",
-        0,
-    )
-    desk.model.released.set()
-    await first
-    await desk.road.shift_clock(60)
-    await desk.road.work_off()
-    assert desk.model.images == said(4, 2, 7)
-    assert await desk.places("b.pdf") == await desk.places("a.pdf") == list(enumerate(said(4, 2, 7), 1))
-
-
-async def test_a_file_that_waits_for_a_budget_is_waited_for_as_long(desk: Desk) -> None:
-    """Both go on with a larger one, the first where it stopped."""
-    await desk.budgets.set("acme", PAGE_MICROS)
-    content = scans.file("pdf", (4, 2, 7))
-    for name in ("a.pdf", "b.pdf"):
-        await desk.put(name, content)
-    assert [job["deferred_reason"] for job in (await desk.jobs()).values()] == ["BUDGET_EXHAUSTED"] * 2
-    await desk.budgets.set("acme", 100 * PAGE_MICROS)
-    await desk.road.work_off()
-    await desk.road.shift_clock(60)
-    await desk.road.work_off()
-    assert desk.model.images == said(4, 2, 7)
-    assert {job["status"] for job in (await desk.jobs()).values()} == {"completed"}
-
-
-@pytest.mark.parametrize("end", ["failed", "deleted", "belongs to others"])
-async def test_a_file_whose_passages_are_not_there_is_read_again(desk: Desk, end: str) -> None:
-    """The first one failed, or is gone, or is nobody's business."""
-    content = scans.file("tiff", (3, 5))
-    if end == "failed":
-        desk.answers_to_pages(good, without_sense(), without_sense())
-    await desk.put("a.tiff", content)
-    if end == "deleted":
-        await desk.road.bucket.delete(ObjectRef(BUCKET, "a.tiff"))
-        await desk.road.notify("a.tiff", "OBJECT_DELETE")
-    if end == "belongs to others":
-        await desk.road.fetch("update files_read set organization_id = 'zenith'")
-    desk.model.images.clear()
-    await desk.put("b.tiff", content)
-    assert await desk.places("b.tiff") == list(enumerate(said(3, 5), 1))
-    assert desk.model.images == said(3, 5)
-
-
-async def test_passages_that_vanish_while_they_are_taken_over_are_read_again(desk: Desk) -> None:
-    """The claim is a place in a line, not a promise: without passages it passes on."""
-    content = scans.file("tiff", (3, 5))
-    await desk.put("a.tiff", content)
-    await desk.road.fetch("delete from chunks")
-    desk.model.images.clear()
-    await desk.put("b.tiff", content)
-    assert desk.model.images == said(3, 5)
-    owner = await desk.road.value("select name from files_read join document_processing_jobs job on job.id = job_id")
-    assert owner == "b.tiff"

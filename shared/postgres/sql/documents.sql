@@ -79,7 +79,7 @@ returning id, lane
 -- A generation that was decided on before and has to be indexed after all (its owner became known).
 update document_processing_jobs set
   status = 'pending', processing_stage = 'pending', attempts = 0, rescue_count = 0, stalled_rescues = 0,
-  quarantined = false, may_finish = false, completed_at = null, checkpoint = null, progress_done = 0, error_code = null, error_message = null, deferred_since = null,
+  quarantined = false, may_finish = false, completed_at = null, checkpoint = null, progress_done = 0, error_code = null, error_message = null, deferred_reason = null, deferred_since = null,
   next_attempt_at = headrace_now(), last_rung_at = headrace_now(), document_revision = :revision,
   organization_id = :organization_id, user_id = :user_id, updated_at = headrace_now()
 where bucket = :bucket and name = :name and generation = :generation and job_type = 'document_processing'

@@ -198,7 +198,7 @@ where id = :job_id
 -- name: cancel_outrun
 -- Older work that was still allowed to finish has been overtaken by the job of the live generation.
 update document_processing_jobs set
-  status = 'cancelled', error_code = 'SUPERSEDED', error_message = :message, checkpoint = null,
+  status = 'cancelled', error_code = 'SUPERSEDED', error_message = :message, checkpoint = null, deferred_reason = null,
   lease_owner = null, lease_until = null, completed_at = headrace_now(), updated_at = headrace_now()
 where document_id = :document_id and id <> :job_id and may_finish and status in ('pending', 'processing')
 
@@ -267,7 +267,8 @@ from document_processing_jobs where id = :job_id
 -- name: cancel_job
 -- Keeps its last stage. Its chunks go with it, so nothing is left to go on from.
 update document_processing_jobs set
-  status = 'cancelled', lease_owner = null, lease_until = null, checkpoint = null, error_code = :code, error_message = :message,
+  status = 'cancelled', lease_owner = null, lease_until = null, checkpoint = null, deferred_reason = null,
+  error_code = :code, error_message = :message,
   completed_at = headrace_now(), updated_at = headrace_now()
 where id = :job_id
 

@@ -628,7 +628,8 @@ grant update (metageneration, document_revision, organization_id, user_id, statu
   may_finish, checkpoint, progress_done, error_code, error_message, error_context, updated_at, completed_at) on
   document_processing_jobs to headrace_ingest, headrace_process, headrace_recover, headrace_api;
 grant update (parked) on document_processing_jobs to headrace_ingest, headrace_process, headrace_recover;
-grant update (deferred_reason) on document_processing_jobs to headrace_process, headrace_recover, headrace_api;
+grant update (deferred_reason) on document_processing_jobs to headrace_ingest, headrace_process, headrace_recover,
+  headrace_api;
 grant update (lease_epoch, claimed_at, progress_total, progress_unit, result, media_type, content_sha256, model_calls,
   tokens_used, started_at) on document_processing_jobs to headrace_process;
 
