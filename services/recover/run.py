@@ -142,7 +142,7 @@ class RecoverRun:
         # Cursors hold names of files: they are for the next run, not for logs and answers.
         cursors = {name: cursor.stopped for name, cursor in (due or {}).items() if cursor.stopped is not None}
         self.gauges.compared(duties.get("reconcile"))
-        await self._keep(started_at, summary | {"cursors": cursors}, errors)
+        await self._keep(started, summary | {"cursors": cursors}, errors)
         _log.info("recover.done", **summary)
         await flush(self._tracing, self._metrics)  # after the answer the processor may stand still until the next run
         return summary
@@ -206,11 +206,11 @@ class RecoverRun:
         except HeadraceError as error:
             errors["figures"] = error.code
 
-    async def _keep(self, started_at: Any, summary: dict[str, Any], errors: dict[str, str]) -> None:
+    async def _keep(self, started: float, summary: dict[str, Any], errors: dict[str, str]) -> None:
         if "database" in errors:
             return
         try:
-            await self._store.record_run(started_at=started_at, summary=summary)
+            await self._store.record_run(lasted_seconds=self._clock.monotonic() - started, summary=summary)
         except HeadraceError as error:
             errors["record"] = error.code
             _log.warning("recover.run_not_recorded", error_code=error.code)

@@ -280,8 +280,8 @@ class RecoverStore(Protocol):
         """Return when a run last did a duty, None if none did within a day."""
         ...
 
-    async def record_run(self, *, started_at: datetime, summary: Mapping[str, Any]) -> None:
-        """Keep the summary of a run."""
+    async def record_run(self, *, lasted_seconds: float, summary: Mapping[str, Any]) -> None:
+        """Keep the summary of a run that began so long ago, by the database's clock."""
         ...
 
 

@@ -199,9 +199,9 @@ class PostgresRecoverStore:
             row = await self._sql.last_done.first(connection, duty=duty)
         return None if row is None else LastDone(seconds_ago=row["seconds_ago"], cursor=row["cursor"])
 
-    async def record_run(self, *, started_at: datetime, summary: Mapping[str, Any]) -> None:  # noqa: D102
+    async def record_run(self, *, lasted_seconds: float, summary: Mapping[str, Any]) -> None:  # noqa: D102
         async with self._db.get_connection() as connection:
-            await self._sql.record_run.run(connection, started_at=started_at, summary=dict(summary))
+            await self._sql.record_run.run(connection, lasted_seconds=lasted_seconds, summary=dict(summary))
 
 
 def _left(row: Any, error: Exception) -> int:

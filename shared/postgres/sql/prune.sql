@@ -15,11 +15,19 @@ delete from job_events where ctid = any (array(
   order by published_at limit :limit for update skip locked))
 
 -- name: prune_runs
--- Summaries of old runs.
+-- Summaries of old runs, and of those that a wrong clock put into the future.
 delete from recover_runs where id = any (array(
-  select id from recover_runs
-  where started_at < headrace_now() - make_interval(days => :keep_days)
-  order by started_at limit :limit for update skip locked))
+  select id from (
+    select id from (
+      select id from recover_runs
+      where started_at < headrace_now() - make_interval(days => :keep_days)
+      order by started_at limit :limit for update skip locked) old
+    union all
+    select id from (
+      select id from recover_runs
+      where started_at > headrace_now() + interval '1 day'
+      order by started_at limit :limit for update skip locked) ahead) gone
+  limit :limit))
 
 -- name: prune_letters
 -- Dead letters that ended long ago, with the replays they had; one that is open or on its way never goes.

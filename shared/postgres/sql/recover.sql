@@ -77,15 +77,17 @@ where d.bucket = :bucket and d.generation is not null and d.name collate "C" > :
 order by d.name collate "C" limit :limit
 
 -- name: record_run
--- The summary, for people and for the next run.
-insert into recover_runs (started_at, summary) values (:started_at, :summary)
+-- The summary, for people and for the next run; when it began is told by the clock that asks how long ago that was.
+insert into recover_runs (started_at, summary)
+values (headrace_now() - make_interval(secs => :lasted_seconds::double precision), :summary)
 
 -- name: last_done
--- When a duty was last done or failed half-way, and where it stopped.
+-- When a duty was last done or failed half-way, and where it stopped. A run of the future tells of a clock that was
+-- wrong, not of what was done.
 select extract(epoch from headrace_now() - started_at)::double precision as seconds_ago,
        summary -> 'cursors' -> :duty::text as cursor
 from recover_runs
-where started_at > headrace_now() - interval '1 day' 
+where started_at > headrace_now() - interval '1 day' and started_at <= headrace_now()
   and (summary -> 'duties' ? :duty::text or summary -> 'cursors' ? :duty::text)
 order by started_at desc limit 1
 
