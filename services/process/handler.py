@@ -17,7 +17,7 @@ from services.process.quarantine import Quarantine
 from services.process.registry import Registry, handle
 from services.process.slices import GRACE_SECONDS, Paused, SliceOver
 from shared.clock import Clock
-from shared.errors import InvalidRequest, LeaseLost, RetryableError, Superseded
+from shared.errors import HeadraceError, InvalidRequest, LeaseLost, RetryableError, Superseded
 from shared.events.catalogue import WorkBell
 from shared.events.envelope import read
 from shared.model.document import ObjectRef
@@ -176,7 +176,7 @@ class AnswerBell:
         for left in reversed(range(TRIES)):
             try:
                 return await record()
-            except RetryableError as away:
+            except HeadraceError as away:
                 # Held rather than left to the lease: the file goes on when the database does, not minutes later.
                 if not left or not is_outage(away) or self._gate is None or not await self._gate.reopened(away):
                     raise

@@ -29,6 +29,7 @@ from shared.telemetry.instruments import DEAD_LETTERS, RECOVER_ACTIONS, RECOVER_
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 from shared.worker.drift import DriftCheck
+from shared.worker.gate import is_outage
 from shared.worker.pruning import Keep
 from shared.worker.relay import Relay
 from shared.worker.sync import Synchroniser
@@ -111,14 +112,17 @@ class RecoverRun:
         with self._tracing.span("recover run"):
             due = await self._due(errors, now={"reconcile"} if reconcile_now else set())
             if due is not None:
-                todo = self._letters | {name: self._within(name, at) for name, at in due.items()}
-                todo["publish"] = self._publish
+                # Half of the time at most: what these wrote must also be told by this run, and the rest have its turn.
+                half = budget.half()
                 # An inbox that is empty says so only after a wait; all wait at once, beside the work on jobs.
                 await asyncio.gather(
-                    self._in_turn(self._duties, budget, duties, errors),
-                    *(self._do(name, duty, budget, duties, errors) for name, duty in self._inboxes.items()),
+                    self._in_turn(self._duties, half, duties, errors),
+                    *(self._do(name, duty, half, duties, errors) for name, duty in self._inboxes.items()),
                 )
+                await self._do("publish", self._publish, budget.half(), duties, errors)
+                todo = self._letters | {name: self._within(name, at) for name, at in due.items()}
                 await self._in_turn(todo, budget, duties, errors)
+                await self._do("publish", self._publish, budget, duties, errors)
                 await self._look(errors)
         figures = self.gauges.latest
         summary: dict[str, Any] = {
@@ -157,7 +161,9 @@ class RecoverRun:
                     last = await self._store.last_done(name)
                     if name in now or last is None or last.cursor is not None or last.seconds_ago >= every_seconds:
                         due[name] = Cursor(None if last is None else last.cursor)
-            except RetryableError as error:
+            except HeadraceError as error:
+                if not (isinstance(error, RetryableError) or is_outage(error)):
+                    raise
                 _log.warning("recover.database_away", error_code=error.code)
                 errors["database"] = error.code
             else:
@@ -191,7 +197,7 @@ class RecoverRun:
                 errors[name] = code_of(error)
                 _log.error("recover.duty_failed", duty=name, error_code=code_of(error), exc_info=error)
                 return
-        duties[name] = dict(counts)
+        duties[name] = {outcome: count + duties.get(name, {}).get(outcome, 0) for outcome, count in counts.items()}
         self._metrics.record(RECOVER_SECONDS, self._clock.monotonic() - started, duty=name)
         for outcome, count in counts.items():
             if count:

@@ -173,10 +173,19 @@ class WorkQueue(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sent:
-    """What a round of publishing did."""
+    """What a round of publishing did; `refused` are the topics that did not take all."""
 
     published: int = 0
     failed: int = 0
+    refused: frozenset[str] = frozenset()
+
+    def __add__(self, other: Sent) -> Sent:
+        """Return both rounds as one."""
+        return Sent(
+            published=self.published + other.published,
+            failed=self.failed + other.failed,
+            refused=self.refused | other.refused,
+        )
 
 
 Publish = Callable[[Sequence[Message]], Awaitable[Sequence[bool]]]
@@ -187,13 +196,20 @@ class Outbox(Protocol):
     """What was committed and is still to be told to the broker."""
 
     async def send(
-        self, publish: Publish, *, limit: int, job_id: UUID | None = None, older_than_seconds: float = 0
+        self,
+        publish: Publish,
+        *,
+        limit: int,
+        job_id: UUID | None = None,
+        older_than_seconds: float = 0,
+        without: frozenset[str] = frozenset(),
     ) -> Sent:
-        """Publish unsent bells, dead letters and stage events (of one job, or of all, oldest first) and mark them.
+        """Publish unsent bells, dead letters and stage events (of one job, or of all) and mark them.
 
-        At most `limit` of each kind, and no more of them at once than fits into some megabytes. A row is published at
-        least once. Stage events of one job go in the order of their `seq`, never past one that failed. Rows that
-        another sender holds are skipped.
+        Of all: topic by topic, each in a transaction of its own, bells first, so that a topic that refuses, or is slow,
+        holds up no other; at most `limit` of each, oldest first, and no more at once than fits into some megabytes;
+        topics in `without` are left out. A row is published at least once. Stage events of one job go in the order of
+        their `seq`, never past one that failed. Rows that another sender holds are skipped.
         """
         ...
 
@@ -354,6 +370,10 @@ class JobDirectory(Protocol):
 
     async def retry(self, job_id: UUID, scope: Scope) -> Job:
         """Put a failed or cancelled job back in the queue with fresh attempts, and ring for it.
+
+        A job of a file that is nobody's would run for nobody: it stays as it is and says so, and whoever decides about
+        objects is asked to look at this one. If it has an owner by now its job begins again; else its letter is open
+        again.
 
         Raises:
             NotFound: no such job for this caller.

@@ -14,11 +14,13 @@ from shared.ports.stores import Publish, Sent
 from shared.postgres import effects, queries
 
 if TYPE_CHECKING:
-    from shared.postgres.pool import Database
+    from shared.postgres.pool import Connection, Database
 
+
+WORK, STAGES = "work", "stages"
 
 BATCH_BYTES = 4_000_000
-"""Of bells and dead letters that are published at once; a larger one goes alone. Stage events are far smaller than
+"""Of one topic's messages that are published at once; a larger one goes alone. Stage events are far smaller than
 that: a batch of them is bounded by its rows."""
 
 
@@ -31,12 +33,29 @@ class PostgresOutbox:
         self._sql = queries.load("outbox")
 
     async def send(  # noqa: D102
-        self, publish: Publish, *, limit: int, job_id: UUID | None = None, older_than_seconds: float = 0
+        self,
+        publish: Publish,
+        *,
+        limit: int,
+        job_id: UUID | None = None,
+        older_than_seconds: float = 0,
+        without: frozenset[str] = frozenset(),
     ) -> Sent:
-        bells = await self._send_bells(publish, limit, job_id, older_than_seconds)
-        waiting = [job_id] if job_id is not None else await self._waiting(limit, older_than_seconds)
-        events = await self._send_events(publish, waiting, limit)
-        return Sent(published=bells.published + events.published, failed=bells.failed + events.failed)
+        if job_id is not None:
+            return await self._send_of_job(publish, limit, job_id) + await self._send_events(publish, [job_id], limit)
+        sent = Sent()
+        for topic in await self._topics():
+            if topic not in without:
+                sent += await self._send_of_topic(publish, limit, topic, older_than_seconds)
+        if STAGES not in without:
+            sent += await self._send_events(publish, await self._waiting(limit, older_than_seconds), limit)
+        return sent
+
+    async def _topics(self) -> list[str]:
+        """Return the topics that something waits for, the workers' first."""
+        async with self._db.get_connection() as connection:
+            found = await self._sql.topics_with_unsent.all(connection)
+        return sorted((row["topic"] for row in found), key=lambda topic: (topic != WORK, topic))
 
     async def _waiting(self, limit: int, older_than_seconds: float) -> list[UUID]:
         """Return the jobs that have lines to publish."""
@@ -46,21 +65,30 @@ class PostgresOutbox:
             )
         return [row["job_id"] for row in found]
 
-    async def _send_bells(self, publish: Publish, limit: int, job_id: UUID | None, older_than_seconds: float) -> Sent:
+    async def _send_of_topic(self, publish: Publish, limit: int, topic: str, older_than_seconds: float) -> Sent:
         async with self._db.transaction() as connection:
-            found = await self._sql.unsent_bells.all(
+            found = await self._sql.unsent_of_topic.all(
                 connection,
+                topic=topic,
                 limit=limit,
                 limit_bytes=BATCH_BYTES,
-                job_id=job_id,
                 older_than_seconds=float(older_than_seconds),
             )
-            if not found:
-                return Sent()
-            stored = await publish([_bell(row) for row in found])
-            ids = [row["id"] for row, done in zip(found, stored, strict=True) if done]
-            await self._sql.mark_bells.run(connection, ids=ids)
-        return Sent(published=len(ids), failed=len(found) - len(ids))
+            return await self._tell(connection, publish, found)
+
+    async def _send_of_job(self, publish: Publish, limit: int, job_id: UUID) -> Sent:
+        async with self._db.transaction() as connection:
+            found = await self._sql.unsent_of_job.all(connection, job_id=job_id, limit=limit)
+            return await self._tell(connection, publish, found)
+
+    async def _tell(self, connection: Connection, publish: Publish, found: Sequence[Any]) -> Sent:
+        if not found:
+            return Sent()
+        stored = await publish([_message(row) for row in found])
+        ids = [row["id"] for row, done in zip(found, stored, strict=True) if done]
+        await self._sql.mark_bells.run(connection, ids=ids)
+        refused = frozenset(row["topic"] for row, done in zip(found, stored, strict=True) if not done)
+        return Sent(published=len(ids), failed=len(found) - len(ids), refused=refused)
 
     async def _send_events(self, publish: Publish, waiting: Sequence[UUID], limit: int) -> Sent:
         """Publish lines of these jobs in one transaction; jobs that another sender is at are left to it."""
@@ -79,7 +107,8 @@ class PostgresOutbox:
                 count = await self._sql.mark_events.run(connection, job_ids=list(told), seqs=list(told.values()))
             else:
                 count = 0
-        return Sent(published=count, failed=len(found) - count)
+        failed = len(found) - count
+        return Sent(published=count, failed=failed, refused=frozenset({STAGES} if failed else ()))
 
     async def forget_bells(self) -> int:  # noqa: D102
         async with self._db.get_connection() as connection:
@@ -104,7 +133,7 @@ def _up_to_the_first_failure(found: Sequence[Any], stored: Sequence[bool]) -> di
     return told
 
 
-def _bell(row: Any) -> Message:
+def _message(row: Any) -> Message:
     data = row["data"] if row["data"] is not None else json.dumps(row["body"]).encode()
     return Message(topic=row["topic"], data=data, attributes=row["attributes"])
 
@@ -125,4 +154,4 @@ def _stage_changed(row: Any) -> Message:
     attributes = attributes_of(event, organization_id=row["organization_id"], status=row["status"], stage=row["stage"])
     if row["trace_parent"]:
         attributes[TRACE_PARENT] = row["trace_parent"]
-    return Message(topic="stages", data=body_of(event), attributes=attributes, ordering_key=str(row["job_id"]))
+    return Message(topic=STAGES, data=body_of(event), attributes=attributes, ordering_key=str(row["job_id"]))

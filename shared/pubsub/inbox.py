@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+import grpc
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry, if_exception_type
 from google.api_core.timeout import ConstantTimeout
@@ -20,6 +21,7 @@ from shared.pubsub.errors import translated
 from shared.pubsub.topics import subscription_path
 
 _ANSWER_SECONDS = 10.0
+_CONNECT_SECONDS = 10.0
 _RECONNECTING = Retry(
     predicate=if_exception_type(api.ServiceUnavailable), initial=0.2, multiplier=2, maximum=2.0, timeout=8.0
 )
@@ -34,6 +36,7 @@ class PubSubInbox:
         self._subscription = subscription
         self._path = subscription_path(project_id, subscription)
         self._emulator_host = emulator_host
+        self._is_connected = False
 
     async def __aenter__(self) -> Self:
         """Open the client.
@@ -71,6 +74,7 @@ class PubSubInbox:
         return SubscriberClient(transport=transport)
 
     def _pull(self, limit: int, wait_seconds: float) -> list[Taken]:
+        self._connect()
         try:
             answer = self._client.pull(
                 subscription=self._path,
@@ -83,6 +87,17 @@ class PubSubInbox:
         return [
             Taken(delivery=self._delivery(received), ack_id=received.ack_id) for received in answer.received_messages
         ]
+
+    def _connect(self) -> None:
+        """Wait for the first connection, so that the time it takes is not mistaken for "nothing there"."""
+        if self._is_connected:
+            return
+        transport: Any = self._client.transport
+        try:
+            grpc.channel_ready_future(transport.grpc_channel).result(timeout=_CONNECT_SECONDS)
+        except grpc.FutureTimeoutError as error:
+            raise api.ServiceUnavailable("no connection") from error
+        self._is_connected = True
 
     def _delivery(self, received: Any) -> Delivery:
         message = received.message

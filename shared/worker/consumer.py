@@ -12,7 +12,7 @@ import structlog
 from opentelemetry.trace import SpanKind
 
 from shared.clock import Clock, SystemClock
-from shared.errors import NonRetryableError, RetryableError, code_of
+from shared.errors import HeadraceError, NonRetryableError, code_of
 from shared.events.envelope import TRACE_PARENT
 from shared.model.outcome import UNAVAILABLE, Outcome, Verdict
 from shared.ports.broker import Delivery, Handler
@@ -93,7 +93,7 @@ class Consumer:
                 return UNAVAILABLE  # stopping while the database is away: others may take it
             try:
                 return await self._handler(delivery)
-            except RetryableError as error:
+            except HeadraceError as error:
                 if not left or not is_outage(error) or not await gate.reopened(error):
                     raise
         raise AssertionError("the last try returns or raises")

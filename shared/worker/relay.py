@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -55,9 +56,13 @@ class Relay:
                 _log.error("relay.round_failed", error_code="INTERNAL", exc_info=error)
             await self._pause(1.0)
 
-    async def drain(self, *, limit: int = BATCH) -> Sent:
-        """Publish one batch of everything that is unsent, however young; raises what the database raises."""
-        return await self._outbox.send(self._publish, limit=limit)
+    async def drain(self, *, limit: int = BATCH, without: frozenset[str] = frozenset()) -> Sent:
+        """Publish one batch of everything that is unsent, however young, but for some topics.
+
+        Raises:
+            HeadraceError: what the database raises.
+        """
+        return await self._outbox.send(self._publish, limit=limit, without=without)
 
     async def stop(self) -> None:
         """Let `run` return after its present round; returns at once."""
@@ -73,9 +78,15 @@ class Relay:
             stopped.cancel()
 
     async def _publish(self, messages: Sequence[Message]) -> Sequence[bool]:
-        return await asyncio.gather(*(self._publish_one(message) for message in messages))
+        failures = await asyncio.gather(*(self._publish_one(message) for message in messages))
+        # A line for each cause: a topic that refuses would write hundreds each second.
+        causes = Counter((message.topic, code) for message, code in zip(messages, failures, strict=True) if code)
+        for (topic, code), count in causes.items():
+            _log.warning("relay.publish_failed", topic=topic, error_code=code, messages=count)
+        return [code is None for code in failures]
 
-    async def _publish_one(self, message: Message) -> bool:
+    async def _publish_one(self, message: Message) -> str | None:
+        """Return why the broker did not store it, or None."""
         with self._tracing.span(
             f"publish {message.topic}",
             parent=message.attributes.get(TRACE_PARENT),
@@ -85,6 +96,5 @@ class Relay:
             try:
                 await self._publisher.publish(message)
             except HeadraceError as error:
-                _log.warning("relay.publish_failed", topic=message.topic, error_code=error.code)
-                return False
-        return True
+                return error.code
+        return None

@@ -9,11 +9,15 @@ from shared.worker.relay import Relay
 
 
 async def publish(relay: Relay, budget: Budget) -> Counter[str]:
-    """Publish until the outbox is empty, the broker refuses, or the budget is spent."""
+    """Publish until the outbox is empty or the budget is spent; one batch in any case.
+
+    A topic that refuses is left to the next run, and holds up no other.
+    """
     counts: Counter[str] = Counter(published=0, failed=0)
-    while not budget.spent:
-        sent = await relay.drain()
+    refused: frozenset[str] = frozenset()
+    while True:
+        sent = await relay.drain(without=refused)
         counts.update(published=sent.published, failed=sent.failed)
-        if sent.published == 0 or sent.failed:
-            break
-    return counts
+        refused |= sent.refused
+        if sent.published == 0 or budget.spent:
+            return counts

@@ -1,10 +1,20 @@
 -- What is committed and still to be told to the broker.
 
--- name: unsent_bells
--- Bells and dead letters, oldest first, as many as fit (one always does); rows that another sender holds are skipped.
+-- name: topics_with_unsent
+-- The topics that have something waiting, one step through the index for each.
+with recursive waiting as (
+  (select topic from outbox where published_at is null order by topic limit 1)
+  union all
+  select (select topic from outbox o where published_at is null and o.topic > waiting.topic order by topic limit 1)
+  from waiting where waiting.topic is not null
+)
+select topic from waiting where topic is not null
+
+-- name: unsent_of_topic
+-- What waits for one topic, oldest first, as much as fits (one always does); rows that another sender holds are skipped.
 with held as materialized (
   select id, coalesce(octet_length(data), pg_column_size(body)) + pg_column_size(attributes) as bytes from outbox
-  where published_at is null and (:job_id::uuid is null or job_id = :job_id)
+  where published_at is null and topic = :topic
     and created_at <= headrace_now() - make_interval(secs => :older_than_seconds)
   order by id limit :limit for update skip locked
 ), summed as (
@@ -13,6 +23,12 @@ with held as materialized (
 select o.id, o.topic, o.attributes, o.body, o.data from summed join outbox o on o.id = summed.id
 where summed.up_to <= :limit_bytes or summed.up_to = summed.bytes
 order by o.id
+
+-- name: unsent_of_job
+-- One job's bells and dead letters, a few small rows.
+select id, topic, attributes, body, data from outbox
+where published_at is null and job_id = :job_id
+order by id limit :limit for update skip locked
 
 -- name: mark_bells
 -- Stored by the broker.

@@ -286,7 +286,7 @@ create table outbox (
   published_at timestamptz,
   data         bytea            -- of a message that is replayed as it was; else the body is what is sent
 );
-create index outbox_unsent on outbox (id) where published_at is null;
+create index outbox_unsent_of_topic on outbox (topic, id) where published_at is null;
 create index outbox_unsent_of_job on outbox (job_id) where published_at is null;
 create index outbox_published on outbox (published_at) where published_at is not null;
 

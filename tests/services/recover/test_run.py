@@ -6,17 +6,30 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.recover.budget import Budget
 from services.recover.duties.intake import BELLS, SOURCE
 from services.recover.run import RecoverRun
+from shared.clock import SystemClock
+from shared.errors import AuthenticationError
+from shared.ports.broker import Message
 from shared.pubsub.topics import SUBSCRIPTIONS, WORK
 from shared.telemetry.tracing import Tracing
 from tests.fakes import BUCKET
+from tests.plugins.clock import ManualClock
 from tests.plugins.road import Road, _recover_settings, delivery
 
 PATIENCE_SECONDS = 30.0
+
+
+class HurriedClock(SystemClock):
+    """Does not wait."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Give others a turn."""
+        await asyncio.sleep(0)
 
 
 async def test_inboxes_are_waited_for_together(road: Road) -> None:
@@ -128,3 +141,77 @@ async def test_a_run_ends_with_its_telemetry_sent(road: Road) -> None:
         road.recover._tracing = tracing
         await road.recover()
         assert "recover run" in {span.name for span in sent.get_finished_spans()}
+
+
+async def test_a_topic_that_refuses_keeps_no_bell_from_being_told(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every dead letter is refused, and every stage event: all bells are out after one run, and it says what failed."""
+    road.bucket.put("a.txt", b"one")
+    await road.notify("a.txt")
+    await road.work_off()
+    await road.fetch("update job_events set published_at = null")
+    await road.fetch("insert into outbox (topic) select 'dead-letters' from generate_series(1, 250)")
+    await road.fetch("insert into outbox (topic) select 'work' from generate_series(1, 450)")
+    stored = road.publisher.publish
+
+    async def refuse(message: Message) -> str:
+        if message.topic != "work":
+            raise AuthenticationError
+        return await stored(message)
+
+    monkeypatch.setattr(road.publisher, "publish", refuse)
+    summary = await road.recover()
+    assert summary["duties"]["publish"]["published"] == 450
+    assert summary["duties"]["publish"]["failed"] >= 200
+    assert (
+        await road.value("select string_agg(distinct topic, ' ') from outbox where published_at is null")
+        == "dead-letters"
+    )
+    assert await road.value("select count(*) from job_events where published_at is null") > 0  # type: ignore[operator]
+
+
+async def test_what_a_run_wrote_is_told_by_it_however_long_its_inboxes_take(road: Road) -> None:
+    """Inboxes end at half of the time; the jobs that became due are rung for in this run, and the rest has its turn."""
+    clock = ManualClock()
+
+    async def endless(budget: Budget) -> Counter[str]:
+        while await road.value("select last_rung_at from document_processing_jobs") is None:
+            pass  # each question gives the other duties a turn
+        while not budget.spent:
+            clock.advance(1.0)
+        return Counter()
+
+    road.bucket.put("a.txt", b"one")
+    await road.notify("a.txt")
+    road.publisher.messages.clear()
+    await road.fetch("update document_processing_jobs set last_rung_at = null")
+    run = RecoverRun(
+        settings=_recover_settings(road.url),
+        store=road.recover._store,
+        outbox=road.outbox,
+        relay=road.relay,
+        storage=road.bucket,
+        synchroniser=road.synchroniser,
+        tracing=road.tracing,
+        metrics=road.metrics,
+        clock=clock,
+        inboxes={"endless": endless},
+    )
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        summary = await run()
+    assert summary["ok"], summary
+    assert not summary["budget_spent"]
+    assert len(road.publisher.of("work")) == 1
+
+
+async def test_a_login_that_is_refused_is_an_outage_and_not_the_end(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a password is being changed a run ends with a summary that says so, as when the database is away."""
+
+    async def refused(_duty: str) -> None:
+        raise AuthenticationError(code="DATABASE_LOGIN_REFUSED")
+
+    monkeypatch.setattr(road.recover._store, "last_done", refused)
+    monkeypatch.setattr(road.recover, "_clock", HurriedClock())
+    summary = await road.recover()
+    assert (summary["ok"], summary["errors"]) == (False, {"database": "DATABASE_LOGIN_REFUSED"})

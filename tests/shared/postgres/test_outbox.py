@@ -15,6 +15,8 @@ from shared.postgres import outbox
 from tests.plugins.road import Road
 from tests.services.recover.rows import flood
 
+STAGES = frozenset({"stages"})
+
 
 class Broker:
     """Stores what it is given but for the messages of `refused`, and remembers each batch."""
@@ -88,7 +90,7 @@ async def test_one_jobs_failed_line_holds_back_what_follows_it_and_no_other_job(
     """What comes after a line that was not stored is sent again, after it; the other jobs' lines are done."""
     ids = await jobs_with_lines(road, 3, 4)
     broker = Broker(frozenset({(ids[1], 2)}))
-    assert await road.outbox.send(broker, limit=200) == Sent(published=9, failed=3)
+    assert await road.outbox.send(broker, limit=200) == Sent(published=9, failed=3, refused=STAGES)
     broker.refused = frozenset()
     assert await road.outbox.send(broker, limit=200) == Sent(published=3)
     assert broker.told == {ids[0]: [1, 2, 3, 4], ids[1]: [1, 2, 3, 4, 2, 3, 4], ids[2]: [1, 2, 3, 4]}
@@ -123,6 +125,34 @@ async def test_messages_of_many_megabytes_go_a_few_at_a_time(road: Road) -> None
     assert all(len(batch) == 1 or sum(batch) <= outbox.BATCH_BYTES for batch in batches)
 
 
+async def test_a_topic_that_refuses_holds_up_no_other(road: Road) -> None:
+    """However many dead letters cannot be told, and older than the bell: the bell is, at once."""
+    await road.fetch("insert into outbox (topic) select 'dead-letters' from generate_series(1, 250)")
+    await road.fetch("insert into outbox (topic) values ('work'), ('uploads')")
+    topics: list[str] = []
+
+    async def broker(messages: Sequence[Message]) -> list[bool]:
+        topics.extend(message.topic for message in messages)
+        return [message.topic != "dead-letters" for message in messages]
+
+    sent = await road.outbox.send(broker, limit=200)
+    assert sent == Sent(published=2, failed=200, refused=frozenset({"dead-letters"}))
+    assert topics[0] == "work"
+    assert await road.outbox.send(broker, limit=200, without=sent.refused) == Sent()
+
+
+async def test_what_a_topic_refuses_is_not_read_for_another(road: Road) -> None:
+    """With very much waiting for a topic that refuses, the bells are found through the index, and nothing is sorted."""
+    await road.fetch("insert into outbox (topic) select 'dead-letters' from generate_series(1, 20000)")
+    await road.fetch("insert into outbox (topic) select 'work' from generate_series(1, 300)")
+    await road.fetch("analyze outbox")
+    plan = await road.fetch(
+        "explain select id from outbox where published_at is null and topic = 'work' order by id limit 200"
+    )
+    assert "using outbox_unsent_of_topic" in plan[1][0], plan
+    assert [row[0] for row in plan if "Sort" in row[0]] == []
+
+
 class Choosy:
     """A broker that refuses messages that are named as these, and remembers what it stored."""
 
@@ -137,6 +167,11 @@ class Choosy:
         return [name not in self.refused for name in named]
 
 
+def by_topic(messages: list[str]) -> list[str]:
+    """Return them as they are told: bells first, and those of a topic in their order."""
+    return sorted(messages, key=lambda message: not message.startswith("work"))
+
+
 @pytest.mark.parametrize("topic", ["work", "dead-letters"])
 @pytest.mark.parametrize("refused", [0, 1, 3])
 async def test_a_message_that_was_refused_is_the_only_one_that_goes_again(road: Road, topic: str, refused: int) -> None:
@@ -147,12 +182,12 @@ async def test_a_message_that_was_refused_is_the_only_one_that_goes_again(road: 
         await road.fetch("insert into outbox (topic, body) values ($1, $2)", place, {"n": number})
     one = [message for message in messages if message.startswith(topic)][refused]
     broker = Choosy(one)
-    assert await road.outbox.send(broker, limit=200) == Sent(published=7, failed=1)
-    assert broker.stored == [message for message in messages if message != one]
+    assert await road.outbox.send(broker, limit=200) == Sent(published=7, failed=1, refused=frozenset({topic}))
+    assert broker.stored == [message for message in by_topic(messages) if message != one]
     unsent = await road.fetch("select topic, body from outbox where published_at is null")
     assert [f"{row['topic']} {json.dumps(row['body'])}" for row in unsent] == [one]
     # Refused again: it is still not lost; then it is told, once, and nothing is left.
-    assert await road.outbox.send(broker, limit=200) == Sent(failed=1)
+    assert await road.outbox.send(broker, limit=200) == Sent(failed=1, refused=frozenset({topic}))
     broker.refused = ()
     assert await road.outbox.send(broker, limit=200) == Sent(published=1)
     assert await road.outbox.send(broker, limit=200) == Sent()
@@ -163,10 +198,10 @@ async def test_a_refused_stage_event_stays_with_what_follows_it(road: Road) -> N
     """The refused line and the later ones of its job are unsent, exactly those, and go with the next batch in order."""
     ids = await jobs_with_lines(road, 3, 3)
     broker = Broker(frozenset({(ids[0], 3), (ids[2], 1)}))
-    assert await road.outbox.send(broker, limit=200) == Sent(published=5, failed=4)
+    assert await road.outbox.send(broker, limit=200) == Sent(published=5, failed=4, refused=STAGES)
     unsent = await road.fetch("select job_id, seq from job_events where published_at is null order by seq")
     assert {(str(row["job_id"]), row["seq"]) for row in unsent} == {(ids[0], 3), *((ids[2], seq) for seq in (1, 2, 3))}
-    assert await road.outbox.send(broker, limit=200) == Sent(failed=4)
+    assert await road.outbox.send(broker, limit=200) == Sent(failed=4, refused=STAGES)
     broker.refused, broker.batches = frozenset(), []
     assert await road.outbox.send(broker, limit=200) == Sent(published=4)
     assert broker.told == {ids[0]: [3], ids[2]: [1, 2, 3]}

@@ -40,10 +40,12 @@ ASKED: dict[tuple[str, str], tuple[dict[str, Any], set[str]]] = {
     ("recover", "silent"): ({"seconds": 600.0, "cap": 100_000}, {"jobs_leases"}),
     ("recover", "lane_is_worked"): ({"lane": "bulk", "seconds": 1800.0}, {"jobs_by_status"}),
     ("recover", "open_letters"): ({"cap": 100_000}, set()),
-    ("outbox", "unsent_bells"): (
-        {"job_id": None, "older_than_seconds": 0.0, "limit": 200, "limit_bytes": 4_000_000},
-        {"outbox_unsent"},
+    ("outbox", "topics_with_unsent"): ({}, {"outbox_unsent_of_topic"}),
+    ("outbox", "unsent_of_topic"): (
+        {"topic": "work", "older_than_seconds": 0.0, "limit": 200, "limit_bytes": 4_000_000},
+        set(),  # with few waiting, those of all topics are read and sorted
     ),
+    ("outbox", "unsent_of_job"): ({"job_id": NOBODY, "limit": 200}, {"outbox_unsent_of_job"}),
     ("outbox", "jobs_with_unsent_events"): ({"older_than_seconds": 0.0, "limit": 200}, {"job_events_unsent"}),
     ("directory", "page_jobs"): (
         dict.fromkeys(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
-from shared.errors import NotFound
+from shared.errors import DependencyUnavailable, NotFound
 from shared.local.pubsub.endpoint import serve
 from shared.local.pubsub.topology import SubscriptionSpec, Topology
 from shared.ports.broker import Message
+from shared.pubsub import inbox as module
 from shared.pubsub.inbox import PubSubInbox
 from shared.pubsub.publisher import PubSubPublisher
 from shared.telemetry.metrics import Metrics
@@ -59,3 +61,18 @@ async def test_a_missing_subscription_is_said(bench: tuple[PubSubInbox, PubSubPu
     async with PubSubInbox("no-such", project_id="proj", emulator_host=address) as inbox:
         with pytest.raises(NotFound, match="headrace-no-such"):
             await inbox.take(limit=1, wait_seconds=1)
+
+
+async def test_no_connection_is_not_nothing_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that swallows what is sent to it is a failure; what waited there would never be missed otherwise."""
+    monkeypatch.setattr(module, "_CONNECT_SECONDS", 0.5)
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(swallow, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        async with PubSubInbox("replay-recover", project_id="proj", emulator_host=f"{host}:{port}") as inbox:
+            with pytest.raises(DependencyUnavailable):
+                await inbox.take(limit=1, wait_seconds=0.2)

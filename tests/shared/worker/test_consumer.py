@@ -97,6 +97,31 @@ async def test_exception_is_a_nack_logged_once(
     assert dict(span.attributes or {})["headrace.error_code"] == code
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        DependencyUnavailable(code="DATABASE_UNAVAILABLE"),
+        PoolExhausted(),
+        AuthenticationError(code="DATABASE_LOGIN_REFUSED"),
+    ],
+    ids=lambda error: error.code,
+)
+async def test_an_outage_of_the_database_is_waited_out(scene: Scene, error: Exception) -> None:
+    """The delivery is held and handled again; a login that is refused is one too, while a password is being changed."""
+    outcomes: list[Exception | None] = [error, None]
+
+    async def handler(_delivery: Delivery) -> Outcome:
+        if (failure := outcomes.pop(0)) is not None:
+            raise failure
+        return DONE
+
+    async def answers() -> None:
+        return None
+
+    gate = Gate(answers, clock=ManualClock())
+    assert await Consumer(handler, tracing=scene.tracing, metrics=scene.metrics, gate=gate)(DELIVERY) is DONE
+
+
 async def test_cancellation_passes(scene: Scene) -> None:
     """An interrupted delivery is no failure: it is neither counted nor logged here."""
     with capture_logs() as logs, pytest.raises(asyncio.CancelledError):

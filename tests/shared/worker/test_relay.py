@@ -35,7 +35,13 @@ class FailingOutbox:
         return 0
 
     async def send(
-        self, publish: Publish, *, limit: int, job_id: UUID | None = None, older_than_seconds: float = 0
+        self,
+        publish: Publish,
+        *,
+        limit: int,
+        job_id: UUID | None = None,
+        older_than_seconds: float = 0,
+        without: frozenset[str] = frozenset(),
     ) -> Sent:
         self.asked.set()
         return Sent()
