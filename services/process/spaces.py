@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from services.process.document import LOOK_SECONDS, PATIENCE_SECONDS, TEXTS_PER_LOOK, Bill, IndexDocument
-from services.process.slices import Slice, SliceOver
+from services.process.slices import Paused, Slice, SliceOver
 from shared.clock import Clock
 from shared.errors import Conflict, LeaseLost, NotFound, Superseded, code_of
 from shared.model.job import Job, Stage
@@ -113,6 +113,7 @@ class FillSpace:
         Raises:
             NotFound: `UNKNOWN_SPACE`: the space is gone, or was left behind.
             SliceOver: the time of this call is over; at least one batch of it is new.
+            Paused: put back after the first batch, to go on beside other jobs: it was alone in its worker.
         """
         space = EmbeddingSpace.parse(job.entity_id or "")
         if await self._store.find(space) not in {SpaceState.FILLING, SpaceState.ACTIVE}:
@@ -141,7 +142,10 @@ class FillSpace:
                         "cut": state["cut"] + cut,
                         "done": min(state["total"], state["done"] + sent),
                     }
-                    await self._save(job, state)
+                    if job.quarantined:  # it has got somewhere, so nobody has to wait for it to be alone
+                        await self._tasks.pause(job.lease, **_progress(state))
+                        raise Paused
+                    await self._tasks.save(job.lease, **_progress(state))
                     time.check()
             if not passed and state["full_pass"]:
                 break
@@ -151,7 +155,7 @@ class FillSpace:
                 await self._clock.sleep(LOOK_SECONDS)
         texts, _ = await self._store.count(job.organization_id, space)
         state |= {"total": texts, "done": texts}
-        await self._save(job, state)
+        await self._tasks.save(job.lease, **_progress(state))
         result = {"space": space.key, "texts": texts, "sent": state["sent"], "reused": texts - state["sent"]}
         await self._tasks.finish(job.lease, result=result | {"longer_than_the_model_reads": state["cut"]})
 
@@ -160,8 +164,9 @@ class FillSpace:
             return dict(job.checkpoint) | {"full_pass": False}
         texts, missing = await self._store.count(job.organization_id, space)
         state = {"after": "", "sent": 0, "cut": 0, "done": texts - missing, "total": texts, "full_pass": True}
-        await self._save(job, state)
+        await self._tasks.save(job.lease, **_progress(state))
         return state
 
-    async def _save(self, job: Job, state: dict[str, Any]) -> None:
-        await self._tasks.save(job.lease, checkpoint=state, done=state["done"], total=state["total"], unit=UNIT)
+
+def _progress(state: dict[str, Any]) -> dict[str, Any]:
+    return {"checkpoint": state, "done": state["done"], "total": state["total"], "unit": UNIT}
