@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -67,12 +67,8 @@ async def test_no_connection_is_not_nothing_there(monkeypatch: pytest.MonkeyPatc
     """A host that swallows what is sent to it is a failure; what waited there would never be missed otherwise."""
     monkeypatch.setattr(module, "_CONNECT_SECONDS", 0.5)
 
-    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(swallow, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host, port = silent.getsockname()
         async with PubSubInbox("replay-recover", project_id="proj", emulator_host=f"{host}:{port}") as inbox:
             with pytest.raises(DependencyUnavailable):
                 await inbox.take(limit=1, wait_seconds=0.2)
