@@ -238,7 +238,7 @@ insert into dead_letters (id, identity, origin, organization_id, job_id, code, m
 values (:id, :identity, 'job', :organization_id, :job_id, :code, :message, :stage)
 on conflict (identity) do update set
   state = 'open', failures = dead_letters.failures + 1, last_seen_at = headrace_now(), resolved_at = null,
-  code = excluded.code, message = excluded.message, stage = excluded.stage
+  resolution = null, code = excluded.code, message = excluded.message, stage = excluded.stage
 returning id
 
 -- name: requeue_job
