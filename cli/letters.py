@@ -11,7 +11,7 @@ import typer
 
 from cli import look, session
 from cli.session import DataOption, OrganizationOption
-from shared.ports.dead_letters import Origin
+from shared.ports.dead_letters import RATE_MAX_PER_SECOND, RATE_MIN_PER_SECOND, Origin
 
 app = typer.Typer(
     help="Failures: look at them, replay and discard them.",
@@ -103,7 +103,7 @@ def replay(
     since: SinceOption = None,
     all_: AllOption = False,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Letters at most, the oldest first")] = None,
-    rate: Annotated[float, typer.Option(min=0.001, max=1000, help="Letters a second")] = 10.0,
+    rate: Annotated[float, typer.Option(min=RATE_MIN_PER_SECOND, max=RATE_MAX_PER_SECOND, help="Letters a second")] = 10.0,  # noqa: E501
     canary: Annotated[bool, typer.Option("--canary", help="Send one first, and the others only if it succeeds")] = False,  # noqa: E501
     force: Annotated[bool, typer.Option("--force", help="Also those that were replayed three times already")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing")] = False,

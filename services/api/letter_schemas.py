@@ -11,6 +11,8 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from services.api.schemas import Answer, Request, Text
 from shared.ports.dead_letters import (
+    RATE_MAX_PER_SECOND,
+    RATE_MIN_PER_SECOND,
     BatchState,
     DeadLetter,
     LetterFilter,
@@ -101,7 +103,9 @@ class ReplayBody(LetterSelection):
     """A request to replay letters."""
 
     limit: int | None = Field(None, ge=1, le=1_000_000, description="Letters at most, the oldest first")
-    rate: float = Field(10.0, gt=0, le=1000, allow_inf_nan=False, description="Letters a second")
+    rate: float = Field(
+        10.0, ge=RATE_MIN_PER_SECOND, le=RATE_MAX_PER_SECOND, allow_inf_nan=False, description="Letters a second"
+    )
     canary: bool = Field(False, description="Send one, wait for its outcome, and go on only if it succeeds")
     force: bool = Field(False, description="Include letters that were replayed three times already")
     dry_run: bool = Field(False, description="Say what would be done, and do nothing")

@@ -17,10 +17,17 @@ import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from services.recover.budget import Budget
-from shared.errors import InvalidRequest
+from shared.errors import HeadraceError, InvalidRequest, code_of
 from shared.model.outcome import DONE, REFUSED, Outcome, Verdict
 from shared.ports.broker import Delivery, Inbox, Taken
-from shared.ports.dead_letters import DeadLetterStore, LetterFilter, Origin, ReplayRequest
+from shared.ports.dead_letters import (
+    RATE_MAX_PER_SECOND,
+    RATE_MIN_PER_SECOND,
+    DeadLetterStore,
+    LetterFilter,
+    Origin,
+    ReplayRequest,
+)
 from shared.ports.stores import Failure
 from shared.worker.replay import Replays
 
@@ -54,7 +61,7 @@ class Order(_Strict):
     filter: Selection | None = None
     all: bool = False
     limit: int | None = Field(None, ge=1, le=1_000_000)
-    rate: float = Field(10.0, gt=0, le=1000, allow_inf_nan=False)
+    rate: float = Field(10.0, ge=RATE_MIN_PER_SECOND, le=RATE_MAX_PER_SECOND, allow_inf_nan=False)
     dry_run: bool = False
     canary: bool = False
     force: bool = False
@@ -156,8 +163,12 @@ def _batch_id(message_id: str, published_at: datetime | None) -> UUID:
 
 
 async def replay_topic(inbox: Inbox, handle: ReplayMessages, budget: Budget, *, batch_size: int) -> Counter[str]:
-    """Take requests until none come or the budget is spent. What could not be written down comes again."""
+    """Take requests until none come or the budget is spent. One that fails comes again, and keeps no other back.
+
+    Raises the first such error when the others are done.
+    """
     counts: Counter[str] = Counter(done=0, refused=0)
+    failure: Exception | None = None
     while not budget.spent:
         taken = await inbox.take(limit=batch_size, wait_seconds=WAIT_SECONDS)
         if not taken:
@@ -165,11 +176,23 @@ async def replay_topic(inbox: Inbox, handle: ReplayMessages, budget: Budget, *, 
         answered: list[Taken] = []
         try:
             for one in taken:
-                outcome = await handle(one.delivery)
+                if failure is not None and budget.left_seconds <= 0:  # perhaps nothing works, each after a wait
+                    break
+                try:
+                    outcome = await handle(one.delivery)
+                except Exception as error:  # noqa: BLE001 - one order must not stop the others; raised at the end
+                    failure = failure or error
+                    known = isinstance(error, HeadraceError)
+                    _log.error("replay.order_failed", error_code=code_of(error), exc_info=None if known else error)
+                    continue
                 counts[outcome.name] += 1
                 if outcome.verdict is Verdict.ACK:
                     answered.append(one)
         finally:
             await inbox.ack(answered)
             await inbox.nack([one for one in taken if one not in answered])
+        if not answered:
+            break
+    if failure is not None:
+        raise failure
     return counts

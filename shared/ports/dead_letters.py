@@ -12,7 +12,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from shared.ports.stores import Failure
@@ -23,6 +23,10 @@ UNDELIVERABLE = "MESSAGE_UNDELIVERABLE"
 LETTER_ID = "dead_letter_id"
 REPLAY_COUNT = "replay_count"
 """Attributes of what is replayed, so that the outcome finds its letter."""
+
+RATE_MIN_PER_SECOND = 0.001
+RATE_MAX_PER_SECOND = 1000.0
+"""What a replay may ask for. A batch that was written down with another rate is sent at the nearest of these."""
 
 
 class Origin(enum.StrEnum):
@@ -250,6 +254,13 @@ class ReplayBatch:
     tally: Tally
 
 
+class BatchKey(NamedTuple):
+    """Where a batch stands among all of them, the oldest first."""
+
+    created_at: datetime
+    id: UUID
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preview:
     """What a request would do now: letters it would replay, and those it would leave out, by reason."""
@@ -298,7 +309,7 @@ class ReplayStore(Protocol):
 
     async def request_automatic(self, *, by: str, rate_per_second: float) -> ReplayBatch | None:
         """Ask for the letters that our own outage may have caused, those that were never replayed; None if there are
-        none, or such a batch is not ended.
+        none, or such a batch is not ended. A letter that turns out to be unsendable is not asked for again.
         """
         ...
 
@@ -310,8 +321,11 @@ class ReplayStore(Protocol):
         """Return the newest batches."""
         ...
 
-    async def unfinished(self, *, limit: int) -> list[UUID]:
-        """Return batches with something left to do, the oldest first."""
+    async def unfinished(self, *, limit: int, after: BatchKey | None = None) -> list[BatchKey]:
+        """Return a page of the batches that a step can be taken of, the oldest first; empty: there are no more.
+
+        A batch that only waits for outcomes is none of them, until the last of its outcomes is there.
+        """
         ...
 
     async def stage(self, batch_id: UUID, *, limit: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -12,8 +12,11 @@ from shared.errors import InvalidRequest
 from shared.ids import uuid7
 from shared.ports.dead_letters import (
     LETTER_ID,
+    RATE_MAX_PER_SECOND,
+    RATE_MIN_PER_SECOND,
     REPLAY_COUNT,
     UNDELIVERABLE,
+    BatchKey,
     BatchState,
     LetterFilter,
     Origin,
@@ -42,6 +45,10 @@ _NOT_SENDABLE = frozenset({"topic", "data", "ordering_key", "retry", "timeout", 
 """Names that the publishing library cannot send as attributes, and our own, which are set anew."""
 
 _BUSY_SECONDS = 0.2
+_LONGEST_WAIT_SECONDS = 2 / RATE_MIN_PER_SECOND
+"""No rate makes a longer wait; one that was written down before rates were bounded may have."""
+
+_START = BatchKey(datetime.min.replace(tzinfo=UTC), UUID(int=0))
 
 
 class PostgresReplayStore:
@@ -104,9 +111,13 @@ class PostgresReplayStore:
             newest = await self._sql.newest_batches.all(connection, limit=limit)
             return [_batch(await self._sql.get_batch.first(connection, id=row["id"])) for row in newest]
 
-    async def unfinished(self, *, limit: int) -> list[UUID]:  # noqa: D102
+    async def unfinished(self, *, limit: int, after: BatchKey | None = None) -> list[BatchKey]:  # noqa: D102
+        created_at, batch_id = after or _START
         async with self._db.get_connection() as connection:
-            return [row["id"] for row in await self._sql.unfinished_batches.all(connection, limit=limit)]
+            found = await self._sql.unfinished_batches.all(
+                connection, after_created_at=created_at, after_id=batch_id, limit=limit
+            )
+        return [BatchKey(row["created_at"], row["id"]) for row in found]
 
     async def stage(self, batch_id: UUID, *, limit: int) -> int:  # noqa: D102
         async with self._db.transaction() as connection:
@@ -142,7 +153,7 @@ class PostgresReplayStore:
             batch = await self._sql.lock_running.first(connection, id=batch_id)
             if batch is None:  # ended, or another sender is at it
                 return Turn(moved=False, wait_seconds=_BUSY_SECONDS)
-            if batch["wait_seconds"] > 0:
+            if 0 < batch["wait_seconds"] < _LONGEST_WAIT_SECONDS:
                 return Turn(moved=False, wait_seconds=batch["wait_seconds"])
             if batch["state"] == "canary" and await self._sql.canary_is_out.value(connection, id=batch_id):
                 return Turn(moved=False)
@@ -154,7 +165,9 @@ class PostgresReplayStore:
             else:
                 sent = await self._send_message(connection, batch, replay["letter_id"])
             if sent:
-                await self._sql.take_turn.run(connection, id=batch_id)
+                await self._sql.take_turn.run(
+                    connection, id=batch_id, pace_seconds=_pace_seconds(batch["rate_per_second"])
+                )
             return Turn(moved=True)
 
     async def _send_job(self, connection: Connection, batch: Any, replay: Any) -> bool:
@@ -192,8 +205,9 @@ class PostgresReplayStore:
         attributes = _attributes(letter)
         body: bytes = letter["body"] or b""
         if topic is None or not _fits(body, attributes):
+            # It will not fit next time either: whoever replays by himself has asked for it, and lets it be.
             await self._sql.end_replay.run(connection, **ids, state="unknown")
-            await self._sql.reopen_letter.run(connection, letter_id=letter_id)
+            await self._sql.reopen_letter.run(connection, letter_id=letter_id, automatic=batch["automatic"])
             return False
         await self._sql.add_message.run(connection, topic=topic, attributes=attributes, data=body)
         await self._sql.count_replay.run(connection, letter_id=letter_id, automatic=batch["automatic"])
@@ -227,9 +241,13 @@ class PostgresReplayStore:
                 await self._sql.end_replay.run(
                     connection, batch_id=row["batch_id"], letter_id=row["letter_id"], state="unknown"
                 )
-                await self._sql.reopen_letter.run(connection, letter_id=row["letter_id"])
+                await self._sql.reopen_letter.run(connection, letter_id=row["letter_id"], automatic=False)
                 reopened += 1
         return Settled(resolved=resolved, reopened=reopened)
+
+
+def _pace_seconds(rate_per_second: float) -> float:
+    return 1 / min(RATE_MAX_PER_SECOND, max(RATE_MIN_PER_SECOND, rate_per_second))
 
 
 def _attributes(letter: Any) -> dict[str, str]:

@@ -7,17 +7,19 @@ first ones at once, and each recover run goes on with whatever is left.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
 
 from shared.clock import Clock
-from shared.errors import InvalidRequest, NotFound
+from shared.errors import HeadraceError, InvalidRequest, NotFound, code_of
 from shared.model.outcome import REFUSED, Outcome, Verdict
 from shared.ports.broker import Delivery, Handler
 from shared.ports.dead_letters import (
+    BatchKey,
     BatchState,
     DeadLetterStore,
     LetterDirectory,
@@ -45,6 +47,9 @@ OUTSTANDING_MAX = 200
 STAGED_AT_ONCE = 500
 SENT_AT_ONCE = 50
 BATCHES_AT_ONCE = 100
+AGAIN_MAX = 1000
+"""So many batches get more than one turn in one run; more would have to be remembered."""
+
 AUTOMATIC_RATE_PER_SECOND = 50.0
 AUTOMATIC = "recover"
 
@@ -150,21 +155,49 @@ class Replays:
     async def advance(self, batch_ids: Sequence[UUID] | None = None, *, patience_seconds: float) -> int:
         """Take steps of these batches (or of all), in turns, until each waits for outcomes or the time is over.
 
-        A rate is waited for within the patience. Returns how many letters were sent or ended.
+        A rate is waited for within the patience; at least one step is taken. Returns how many letters were sent or
+        ended. A batch that fails is logged and left to the next call; the first such error is raised at the end, when
+        the others had their turns.
         """
         until = self._clock.monotonic() + patience_seconds
         moved = 0
+        failure: Exception | None = None
+        todo = self._unfinished() if batch_ids is None else _each(batch_ids)
         while True:
-            todo = batch_ids if batch_ids is not None else await self._store.unfinished(limit=BATCHES_AT_ONCE)
-            waits: list[float] = []
-            for batch_id in todo:
-                step = await self._step(batch_id)
-                moved += step.letters
-                if step.wait_seconds is not None:
-                    waits.append(step.wait_seconds)
-            if not waits or self._clock.monotonic() + min(waits) > until:
-                return moved
-            await self._clock.sleep(min(waits))
+            again: dict[UUID, float] = {}
+            async with aclosing(todo):
+                async for batch_id in todo:
+                    try:
+                        step = await self._step(batch_id)
+                    except Exception as error:  # noqa: BLE001 - one batch must not stop the others; raised at the end
+                        failure = failure or error
+                        known = isinstance(error, HeadraceError)
+                        _log.error(
+                            "replay.batch_failed",
+                            batch_id=str(batch_id),
+                            error_code=code_of(error),
+                            exc_info=None if known else error,
+                        )
+                    else:
+                        moved += step.letters
+                        if step.wait_seconds is not None and len(again) < AGAIN_MAX:
+                            again[batch_id] = step.wait_seconds
+                    if self._clock.monotonic() > until:
+                        break
+            if not again or self._clock.monotonic() + min(again.values()) > until:
+                break
+            await self._clock.sleep(min(again.values()))
+            todo = _each(again)
+        if failure is not None:
+            raise failure
+        return moved
+
+    async def _unfinished(self) -> AsyncGenerator[UUID, None]:
+        """Yield every batch that a step can be taken of, a page at a time."""
+        after: BatchKey | None = None
+        while page := await self._store.unfinished(limit=BATCHES_AT_ONCE, after=after):
+            for after in page:
+                yield after.id
 
     async def _step(self, batch_id: UUID) -> _Step:
         batch = await self._store.batch(batch_id)
@@ -197,6 +230,11 @@ class Replays:
         if room <= 0:
             return _Step()
         return _Step(letters, 0.0 if turn.moved else turn.wait_seconds)
+
+
+async def _each(batch_ids: Iterable[UUID]) -> AsyncGenerator[UUID, None]:
+    for batch_id in batch_ids:
+        yield batch_id
 
 
 @dataclass(frozen=True, slots=True)

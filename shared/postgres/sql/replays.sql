@@ -37,8 +37,9 @@ on conflict do nothing
 returning id
 
 -- name: get_batch
--- One batch with what became of its letters.
-select b.*, t.*
+-- One batch with what became of its letters. Without its next turn: an absurd rate made times beyond any calendar.
+select b.id, b.state, b.requested_by, b.selection, b.max_letters, b.rate_per_second, b.canary, b.force, b.automatic,
+       b.reason, b.created_at, b.ended_at, t.*
 from replay_batches b cross join lateral (
   select count(*) filter (where r.state = 'staged') as staged, count(*) filter (where r.state = 'sent') as sent,
          count(*) filter (where r.state = 'resolved') as resolved, count(*) filter (where r.state = 'failed') as failed,
@@ -52,15 +53,28 @@ where b.id = :id
 select id from replay_batches order by created_at desc, id desc limit :limit
 
 -- name: unfinished_batches
--- Those with something left to do, the oldest first.
-select id from replay_batches b
-where state in ('requested', 'canary', 'running')
-   or (state = 'stopped' and exists (select from replays r where r.batch_id = b.id and r.state = 'staged'))
+-- A page of those that a step can be taken of, the oldest first: not those that only wait for outcomes, of which there
+-- may be any number. Scalar questions, because Postgres may answer `exists` by reading every replay there is.
+select id, created_at from (
+  (select id, created_at from replay_batches b
+   where state in ('requested', 'canary', 'running')
+     and created_at >= :after_created_at and (created_at, id) > (:after_created_at::timestamptz, :after_id::uuid)
+     and (state = 'requested'
+          or (select true from replays r where r.batch_id = b.id and r.state = 'sent' limit 1) is null
+          or (state = 'running'
+              and (select true from replays r where r.batch_id = b.id and r.state = 'staged' limit 1)))
+   order by created_at, id limit :limit)
+  union all
+  (select id, created_at from replay_batches b
+   where state = 'stopped' and (created_at, id) > (:after_created_at::timestamptz, :after_id::uuid)
+     and (select true from replays r where r.batch_id = b.id and r.state = 'staged' limit 1)
+   order by created_at, id limit :limit)) found
 order by created_at, id limit :limit
 
 -- name: lock_requested
 -- A batch whose letters are being staged, for one stager at a time.
-select *, (select count(*) from replays where batch_id = replay_batches.id) as letters
+select selection, max_letters, force, automatic, created_at,
+       (select count(*) from replays where batch_id = replay_batches.id) as letters
 from replay_batches where id = :id and state = 'requested' for update
 
 -- name: stage_letters
@@ -93,7 +107,8 @@ where id = :id and state = :before
 
 -- name: lock_running
 -- A batch that may send, for one sender at a time; how long until its rate allows the next letter.
-select *, extract(epoch from next_send_at - headrace_now())::double precision as wait_seconds
+select id, state, automatic, rate_per_second,
+       extract(epoch from next_send_at - headrace_now())::double precision as wait_seconds
 from replay_batches where id = :id and state in ('canary', 'running') for update skip locked
 
 -- name: canary_is_out
@@ -107,10 +122,10 @@ from replays r join dead_letters l on l.id = r.letter_id left join document_proc
 where r.batch_id = :id and r.state = 'staged' order by r.letter_id limit 1
 
 -- name: take_turn
--- The next letter waits for its turn; a pause saves up the turns of one second.
+-- The next letter waits for its turn; a pause saves up the turns of one second. A turn that was taken was due.
 update replay_batches
-set next_send_at = greatest(next_send_at, headrace_now() - interval '1 second')
-                 + make_interval(secs => 1.0 / rate_per_second)
+set next_send_at = least(greatest(next_send_at, headrace_now() - interval '1 second'), headrace_now())
+                 + make_interval(secs => :pace_seconds)
 where id = :id
 
 -- name: lock_letter
@@ -176,5 +191,6 @@ where r.state = 'sent' and l.origin = 'message' and l.state = 'replaying'
 order by r.sent_at limit :limit for update of l skip locked
 
 -- name: reopen_letter
--- Open, as it was before it was replayed; not counted as a failure.
-update dead_letters set state = 'open' where id = :letter_id and state = 'replaying'
+-- Open, as it was before it was replayed; not counted as a failure. Nobody asks by himself for it again.
+update dead_letters set state = 'open', auto_replayed = auto_replayed or :automatic
+where id = :letter_id and state = 'replaying'

@@ -153,6 +153,7 @@ WRONG = (
     ("/replay", {"all": True, "rate": 0}), ("/replay", {"all": True, "limit": 0}), ("/replay", {"code": "x'--"}),
     ("/replay", {"all": True, "since": "now"}), ("/discard", {"all": True}), ("/discard", {"reason": "why"}),
     (f"/{NOBODY}/discard", {}), ("/replay", {"all": True, "surprise": 1}),
+    ("/replay", {"all": True, "rate": 1e-300}), ("/replay", {"all": True, "rate": 1001}),
 )  # fmt: skip
 
 

@@ -8,10 +8,13 @@ from uuid import uuid4
 
 import pytest
 
+from services.recover.budget import Budget
 from services.recover.replay_topic import ReplayMessages, read, replay_topic
-from shared.errors import InvalidRequest
+from shared.errors import DependencyUnavailable, InvalidRequest
+from shared.model.outcome import Outcome
 from shared.ports.broker import Delivery
 from tests.component.test_dead_letters import Box, Desk
+from tests.plugins.clock import ManualClock
 from tests.plugins.road import Road, delivery
 
 ONE = "01a20384-5ee4-7671-92f0-846e8bbfd886"
@@ -55,6 +58,7 @@ def test_ids_and_filters_are_read() -> None:
         (b'{"all": true, "rate": 0}', {}), (b'{"all": true, "rate": NaN}', {}), (b'{"all": true}', {"all": "true"}),
         (b"", {"all": "perhaps"}), (b"", {"id": ""}), (b"", {"code": "a\0b"}), (b"", {"since": "2026-01-01"}),
         (b"", {"limit": "-1", "all": "true"}), (b"[" * 100_000, {}),
+        (b"", {"rate": "1e-300", "all": "true"}), (b"", {"rate": "1001", "all": "true"}),
     ],
 )  # fmt: skip
 def test_anything_else_is_refused(data: bytes, attributes: dict[str, str]) -> None:
@@ -62,6 +66,49 @@ def test_anything_else_is_refused(data: bytes, attributes: dict[str, str]) -> No
     with pytest.raises(InvalidRequest) as refused:
         read(message(data, **attributes))
     assert refused.value.code == "MALFORMED_REPLAY"
+
+
+def test_a_refusal_names_the_bound_of_the_rate() -> None:
+    """Who asks for less than a letter in a thousand seconds is told the least there is; that itself is accepted."""
+    with pytest.raises(InvalidRequest, match=r"rate: Input should be greater than or equal to 0\.001"):
+        read(message(rate="0.0009", all="true"))
+    assert read(message(rate="0.001", all="true")).rate == 0.001
+
+
+async def test_an_order_that_fails_keeps_no_other_back(road: Road) -> None:
+    """It goes back and its error is the run's; the orders before and behind it are written down and acked."""
+    desk = Desk(road)
+    bad = message(b'{"all": true}')
+    handle = ReplayMessages(desk.replays, road.dead_letters)
+
+    async def moody(order: Delivery) -> Outcome:
+        if order.message_id == bad.message_id:
+            raise ValueError("bad")
+        return await handle(order)
+
+    for size in (1, 2, 50):
+        orders = [message(b'{"all": true}') for _ in range(3)]
+        box = Box([orders[0], bad, *orders[1:]])
+        with pytest.raises(ValueError, match="bad"):
+            await replay_topic(box, moody, desk.budget(), batch_size=size)  # type: ignore[arg-type]
+        assert box.nacked == [bad.message_id]
+        assert box.acked == [order.message_id for order in orders][: 1 if size == 1 else 3]
+
+
+async def test_after_a_failure_orders_are_begun_only_while_there_is_time() -> None:
+    """When each fails after a wait of its own, the run ends with its budget; what was not begun goes back as well."""
+    clock = ManualClock()
+
+    async def slow(_: Delivery) -> Outcome:
+        clock.advance(60)
+        raise DependencyUnavailable("away")
+
+    orders = [message(b'{"all": true}') for _ in range(9)]
+    box = Box(orders)
+    with pytest.raises(DependencyUnavailable):
+        await replay_topic(box, slow, Budget(clock, 100), batch_size=50)  # type: ignore[arg-type]
+    assert clock.monotonic() == 120
+    assert (box.acked, box.nacked) == ([], [order.message_id for order in orders])
 
 
 async def test_messages_of_the_topic_replay_letters_once(road: Road) -> None:
