@@ -251,17 +251,20 @@ class PostgresSpaceStore:
                 raise _switched()
             _refuse_gaps(await self._sql.gaps_since.value(connection, space_id=space_id, since=since))
             await self._sql.retire_active.run(connection)
-            await self._sql.activate.run(connection, space_id=space_id)
+            if await self._sql.activate.run(connection, space_id=space_id) != 1:
+                raise _unknown(space)  # else none would be active
 
     async def drop(self, space: EmbeddingSpace) -> None:  # noqa: D102
         jobs = queries.load("jobs")
         async with self._db.transaction() as connection:
+            await self._sql.wait_briefly.run(connection)
+            # Before the state is read: a switch to this space must not commit while its tables are waited for.
+            await self._sql.hold_switch.value(connection)
             row = await self._sql.find_space.first(connection, key=space.key)
             if row is None:
                 raise _unknown(space)
             if row["state"] == SpaceState.ACTIVE:
                 raise _in_use()
-            await self._sql.wait_briefly.run(connection)
             for task in await self._sql.unfinished_fills.all(connection, key=space.key):
                 await jobs.cancel_job.run(
                     connection, job_id=task["id"], code="CANCELLED", message="The space that it was to fill is dropped."

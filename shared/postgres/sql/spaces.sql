@@ -21,7 +21,7 @@ select exists (select from embedding_spaces where id = :space_id::smallint)
 select pg_advisory_xact_lock_shared(hashtext('headrace_active_space'))
 
 -- name: hold_switch
--- Nobody makes passages visible until the end of this transaction; those who had begun have committed.
+-- Nobody makes passages visible, switches or drops until this transaction ends; those who had begun have committed.
 select pg_advisory_xact_lock(hashtext('headrace_active_space'))
 
 -- name: wanted_spaces
