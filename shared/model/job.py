@@ -6,6 +6,9 @@
        │   rescue, shutdown├──▶ failed      ──retry by a person──▶ pending
        └───────────────────┴──▶ cancelled   ──retry by a person──▶ pending   (keeps its last stage)
 
+A completed job goes back to pending in one case: its generation was taken for gone, its passages with it, and is there
+again. There is one job for each generation, so it is this one that reads it once more.
+
 The database refuses every other move too (`headrace_move_is_legal` in the schema); a test holds the two equal.
 """
 
@@ -102,7 +105,7 @@ def move_is_legal(status: Status, stage: Stage, to_status: Status, to_stage: Sta
             return True
         case (Status.PENDING | Status.PROCESSING, Status.CANCELLED):
             return to_stage is stage
-        case (Status.FAILED | Status.CANCELLED, Status.PENDING):
+        case (Status.COMPLETED | Status.FAILED | Status.CANCELLED, Status.PENDING):
             return True
     return False
 

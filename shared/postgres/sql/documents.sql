@@ -76,14 +76,16 @@ on conflict (bucket, name, generation) where job_type = 'document_processing' do
 returning id, lane
 
 -- name: revive_job
--- A generation that was decided on before and has to be indexed after all (its owner became known).
+-- A generation that was decided on before and has to be indexed after all: its owner became known, or it was taken for
+-- gone although it was completed, and its passages went with it.
 update document_processing_jobs set
   status = 'pending', processing_stage = 'pending', attempts = 0, rescue_count = 0, stalled_rescues = 0,
-  quarantined = false, may_finish = false, completed_at = null, checkpoint = null, progress_done = 0, error_code = null, error_message = null, deferred_reason = null, deferred_since = null,
-  next_attempt_at = headrace_now(), last_rung_at = headrace_now(), document_revision = :revision,
+  quarantined = false, may_finish = false, completed_at = null, checkpoint = null, progress_done = 0,
+  progress_total = null, error_code = null, error_message = null, deferred_reason = null, deferred_since = null,
+  next_attempt_at = headrace_now(), last_rung_at = headrace_now(), ring_count = 0, document_revision = :revision,
   organization_id = :organization_id, user_id = :user_id, updated_at = headrace_now()
 where bucket = :bucket and name = :name and generation = :generation and job_type = 'document_processing'
-  and status in ('failed', 'cancelled')
+  and status in ('completed', 'failed', 'cancelled')
 returning id, lane
 
 -- name: move_jobs

@@ -199,6 +199,7 @@ returns boolean language sql immutable as $$
          or (to_status = 'processing'
              and array_position(array['downloading', 'processing', 'embedding', 'storing'], to_stage)
                > array_position(array['downloading', 'processing', 'embedding', 'storing'], from_stage))
+       when 'completed' then to_status = 'pending' -- its generation was taken for gone, and is there again
        when 'failed' then to_status = 'pending'
        when 'cancelled' then to_status = 'pending'
        else false end
@@ -628,6 +629,7 @@ grant update (metageneration, document_revision, organization_id, user_id, statu
   may_finish, checkpoint, progress_done, error_code, error_message, error_context, updated_at, completed_at) on
   document_processing_jobs to headrace_ingest, headrace_process, headrace_recover, headrace_api;
 grant update (parked) on document_processing_jobs to headrace_ingest, headrace_process, headrace_recover;
+grant update (progress_total) on document_processing_jobs to headrace_ingest, headrace_recover, headrace_api;
 grant update (deferred_reason) on document_processing_jobs to headrace_ingest, headrace_process, headrace_recover,
   headrace_api;
 grant update (lease_epoch, claimed_at, progress_total, progress_unit, result, media_type, content_sha256, model_calls,
