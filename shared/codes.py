@@ -46,7 +46,8 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
         final(
             "TENANT_UNKNOWN",
             "Neither the object's metadata nor its path says whose it is.",
-            "Set `organization-id` on the object, or `DEFAULT_ORGANIZATION_ID`; then retry.",
+            "Set `organization-id` on the object, or `DEFAULT_ORGANIZATION_ID`; then retry: whose the file is, is"
+            " looked at anew, and only then does its job run.",
             "The decision about an object.",
         ),
         final(
@@ -141,11 +142,11 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "Nothing; look at the file's newest job.",
             "`headrace import-jobs`.",
         ),
-        final(
+        passing(
             "INCOMPLETE",
-            "A job was to be completed although some of its text has no vector: a fault of ours.",
-            "Report it with the job's ledger; then retry.",
-            "Postgres.",
+            "A job was to be completed while some of its text had no vector: its file had changed hands meanwhile.",
+            "Nothing: the next attempt embeds that text. If a job fails with it, report it with the job's ledger.",
+            "Completion of a file.",
         ),
         passing(
             "INTERNAL",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shared.errors import InvalidRequest, NotFound
+from shared.model.decision import UNKNOWN_ORGANIZATION
+from shared.model.document import ObjectRef
 from shared.model.job import TERMINAL, Job, JobEvent, JobType, Stage, Status
 from shared.ports.stores import JobFilter, Page, Scope, Stats
 from shared.postgres import effects, queries, rows
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from shared.postgres.pool import Connection, Database
 
 
+_ASKED = (
+    "It is being looked at anew whose the file is. If this job stays failed, it is nobody's: set the metadata "
+    "organization-id on it, or DEFAULT_ORGANIZATION_ID."
+)
 _USED = ("calls", "tokens_used", "tokens_saved", "cost_micros", "cost_saved_micros")
 
 
@@ -102,6 +108,8 @@ class PostgresJobDirectory:
                 )
             if document is not None and document["generation"] != job["generation"]:
                 raise InvalidRequest("the file has changed or is gone; its newer job counts.", code="SUPERSEDED")
+            if document is not None and document["organization_id"] == UNKNOWN_ORGANIZATION:
+                return rows.job(await self._ask_whose(connection, job, document))
             row = await self._sql.restart_job.first(
                 connection, job_id=job_id, revision=None if document is None else document["revision"]
             )
@@ -110,6 +118,16 @@ class PostgresJobDirectory:
             await self._sql.replaying_letters.run(connection, job_id=job_id)
             await effects.ring_for(connection, row)
         return rows.job(row)
+
+    async def _ask_whose(self, connection: Connection, job: Any, document: Any) -> Any:
+        """Have the owner of a file decided on anew, by whoever decides: as nobody's, its job would run for nobody.
+
+        The letter waits for what comes of it: the job begins again when somebody owns the file; else it is open again.
+        """
+        await self._sql.forget_description.run(connection, document_id=document["id"])
+        await self._jobs.add_outbox.run(connection, **effects.hint(ObjectRef(document["bucket"], document["name"])))
+        await self._sql.replaying_letters.run(connection, job_id=job["id"])
+        return await self._sql.say_asked.first(connection, job_id=job["id"], message=_ASKED)
 
     async def cancel(self, job_id: UUID, scope: Scope) -> Job:  # noqa: D102
         async with self._db.transaction() as connection:

@@ -87,8 +87,10 @@ class PostgresDocumentStore:
                 return None
         else:
             document_id, revision = row["id"], row["revision"] + 1
-            supersessions, cancelled = await self._supersede(connection, row)
-            await self._move(connection, row, known)
+            # Work that was begun for another organization shows its text to nobody any more.
+            stays = row["organization_id"] == known.organization_id
+            supersessions, cancelled = await self._supersede(connection, row, may_finish=stays)
+            await self._move(connection, row, live, known)
             await self._sql.record_generation.run(
                 connection, id=document_id, supersessions=supersessions, **_content(live), **_owner(known)
             )
@@ -152,46 +154,56 @@ class PostgresDocumentStore:
         ):
             return None
         _, cancelled = await self._supersede(connection, row, may_finish=False)
-        await self._move(connection, row, owner)
+        await self._move(connection, row, live, owner)
         await self._sql.record_generation.run(
             connection, id=row["id"], supersessions=0, **_content(live), **_owner(owner)
         )
         await self._sql.adopt_generation.run(connection, id=row["id"])
-        await queries.load("jobs").resolve_dead_letters.run(connection, document_id=row["id"])
+        await queries.load("jobs").resolve_dead_letters.run(connection, document_id=row["id"], up_to_revision=None)
         return Committed(document_id=row["id"], job_id=None, cancelled_jobs=cancelled)
 
     async def _describe(self, connection: Connection, row: Any, live: ObjectMetadata, owner: Owner) -> Committed:
         active = await self._sql.lock_active_jobs.all(connection, document_id=row["id"])
-        await self._move(connection, row, owner)
+        outrun = []
+        if row["organization_id"] != owner.organization_id:
+            # Older work that may still finish is about bytes that were another organization's.
+            outrun = [job for job in active if job["generation"] != live.generation]
+            active = [job for job in active if job["generation"] == live.generation]
+        for job in outrun:
+            await self._cancel(connection, job["id"], _SUPERSEDED)
+        await self._move(connection, row, live, owner)
         await self._sql.record_generation.run(
             connection, id=row["id"], supersessions=row["supersessions"], **_content(live), **_owner(owner)
         )
         for job in active:
-            await self._sql.keep_job.run(
-                connection,
-                job_id=job["id"],
-                revision=row["revision"] + 1,
-                metageneration=live.metageneration,
-                **_owner(owner),
-            )
+            if job["generation"] == live.generation:
+                await self._sql.keep_job.run(
+                    connection,
+                    job_id=job["id"],
+                    revision=row["revision"] + 1,
+                    metageneration=live.metageneration,
+                    **_owner(owner),
+                )
             if job["status"] == "pending":
                 # A bell that came while this row was locked found nothing to claim.
                 await effects.ring_for(connection, job)
-        return Committed(document_id=row["id"], job_id=None)
+        if owner.organization_id == UNKNOWN_ORGANIZATION:
+            # Whoever asked for another look is told that it changed nothing.
+            await self._sql.reopen_letters.run(connection, document_id=row["id"])
+        return Committed(document_id=row["id"], job_id=None, cancelled_jobs=len(outrun))
 
     async def _remove(self, connection: Connection, row: Any) -> Committed:
         _, cancelled = await self._supersede(connection, row, may_finish=False, message=_REMOVED)
         await self._sql.remove_document.run(connection, id=row["id"])
         jobs = queries.load("jobs")
         await jobs.drop_chunks_of_document.run(connection, document_id=row["id"])
-        await jobs.resolve_dead_letters.run(connection, document_id=row["id"])
+        await jobs.resolve_dead_letters.run(connection, document_id=row["id"], up_to_revision=None)
         return Committed(document_id=row["id"], job_id=None, cancelled_jobs=cancelled)
 
     async def _supersede(
         self, connection: Connection, row: Any, *, may_finish: bool = True, message: str = _SUPERSEDED
     ) -> tuple[int, int]:
         """Cancel work in hand; return how many supersessions in a row that makes, and how many jobs were cancelled."""
-        jobs = queries.load("jobs")
         active = await self._sql.lock_active_jobs.all(connection, document_id=row["id"])
         enough = may_finish and row["supersessions"] >= MAX_SUPERSESSIONS
         cancelled = 0
@@ -199,21 +211,42 @@ class PostgresDocumentStore:
             if enough and job["status"] == "processing":
                 await self._sql.let_finish.run(connection, job_id=job["id"])
                 continue
-            await jobs.cancel_job.run(connection, job_id=job["id"], code="SUPERSEDED", message=message)
-            await jobs.drop_chunks_of_job.run(connection, job_id=job["id"])
+            await self._cancel(connection, job["id"], message)
             cancelled += 1
         return (row["supersessions"] + 1 if active else 0), cancelled
 
-    async def _move(self, connection: Connection, row: Any, owner: Owner) -> None:
-        """Take every row of the document along when it belongs to somebody else now."""
+    async def _cancel(self, connection: Connection, job_id: UUID, message: str) -> None:
+        jobs = queries.load("jobs")
+        await jobs.cancel_job.run(connection, job_id=job_id, code="SUPERSEDED", message=message)
+        await jobs.drop_chunks_of_job.run(connection, job_id=job_id)
+
+    async def _move(self, connection: Connection, row: Any, live: ObjectMetadata, owner: Owner) -> None:
+        """Take the rows of the document along when it belongs to somebody else now.
+
+        What is shown goes along only if it was made from these very bytes. Text of bytes that were another
+        organization's is withdrawn, and found by nobody.
+        """
         if row["organization_id"] == owner.organization_id:
             return
+        if row["live_job_id"] is not None and not _shows_bytes_of(row, live):
+            jobs = queries.load("jobs")
+            await jobs.withdraw_chunks.run(connection, document_id=row["id"])
+            await jobs.drop_chunks_of_job.run(connection, job_id=row["live_job_id"])
+        # As for whoever completes a job: what becomes findable for the new owner has a vector in the searched space.
+        await queries.load("spaces").hold_active_space.value(connection)
         to = {"document_id": row["id"], "organization_id": owner.organization_id}
         await self._sql.copy_vectors.run(connection, **to)
         await self._sql.move_chunks.run(connection, **to)
         await self._sql.move_events.run(connection, **to)
         await self._sql.move_dead_letters.run(connection, **to)
         await self._sql.move_jobs.run(connection, user_id=owner.user_id, **to)
+
+
+def _shows_bytes_of(row: Any, live: ObjectMetadata) -> bool:
+    """Say whether the visible chunks were made from these very bytes; one generation's bytes never change."""
+    return row["indexed_generation"] == live.generation or live.has_content_of(
+        size_bytes=row["indexed_size_bytes"], crc32c=row["indexed_crc32c"], md5=row["indexed_md5"]
+    )
 
 
 def _identity(live: ObjectMetadata) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What several stores write inside their own transactions: a bell, and the end of a job that failed."""
+"""What several stores write inside their own transactions: bells, hints, and the end of a job that failed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from shared.clock import Clock
 from shared.events.catalogue import DeadLettered, WorkBell
 from shared.events.envelope import attributes_of
 from shared.ids import uuid7
+from shared.model.document import ObjectRef
 from shared.model.job import Lane, Stage
 from shared.ports.stores import Failure
 from shared.postgres import queries
@@ -70,6 +71,21 @@ async def ring_for(connection: Connection, job: Any, *, quarantined: bool | None
     )
 
 
+def hint(ref: ObjectRef) -> dict[str, Any]:
+    """Return an outbox row that says what the bucket would: something about this object may have changed."""
+    return {
+        "topic": "uploads",
+        "job_id": None,
+        "attributes": {
+            "bucketId": ref.bucket,
+            "objectId": ref.name,
+            "eventType": "OBJECT_FINALIZE",
+            "payloadFormat": "NONE",
+        },
+        "body": {},
+    }
+
+
 async def fail_job(
     connection: Connection, *, job: Any, document: Any, failure: Failure, withdraw: bool, clock: Clock
 ) -> None:
@@ -84,6 +100,7 @@ async def fail_job(
             connection,
             document_id=document["id"],
             job_id=job["id"],
+            up_to_revision=None,
             message="The live version of the file could not be indexed.",
         )
         await sql.withdraw_chunks.run(connection, document_id=document["id"])

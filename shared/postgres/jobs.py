@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pgvector import HalfVector
 
 from shared.clock import Clock, SystemClock
-from shared.errors import BudgetExhausted, InvalidRequest, LeaseLost
+from shared.errors import BudgetExhausted, Conflict, LeaseLost
 from shared.model.document import Chunk
 from shared.model.job import Job, Lane, Lease, Stage
 from shared.model.space import EmbeddingSpace
@@ -190,7 +190,8 @@ class PostgresWorkQueue:
             space_id = await spaces.to_show(connection, space)
             counts = await self._sql.chunk_counts.first(connection, job_id=lease.job_id, space_id=space_id)
             if counts["unembedded"]:
-                raise InvalidRequest("chunks without a vector cannot be made visible.", code="INCOMPLETE")
+                # The file was given to another organization just now, and a vector was written for the former one.
+                raise Conflict("Some of the text has no vector yet; the job goes on with that.", code="INCOMPLETE")
             await self._sql.show_chunks.run(
                 connection,
                 document_id=lease.document_id,
@@ -201,13 +202,16 @@ class PostgresWorkQueue:
                 md5=job["md5"],
                 media_type=job["media_type"],
             )
-            if document["current_job_id"] == lease.job_id:
-                await self._sql.cancel_outrun.run(
-                    connection,
-                    document_id=lease.document_id,
-                    job_id=lease.job_id,
-                    message="A newer version of the file was indexed first.",
-                )
+            # One that was superseded and may finish all the same speaks for what was decided before it, not after.
+            is_current = document["current_job_id"] == lease.job_id
+            up_to_revision = None if is_current else job["document_revision"]
+            await self._sql.cancel_outrun.run(
+                connection,
+                document_id=lease.document_id,
+                job_id=lease.job_id,
+                up_to_revision=up_to_revision,
+                message="A newer version of the file was indexed first.",
+            )
             await self._sql.complete_job.run(
                 connection,
                 job_id=lease.job_id,
@@ -217,7 +221,9 @@ class PostgresWorkQueue:
                 cost_saved_micros=saved.micros,
             )
             await self._sql.drop_other_chunks.run(connection, document_id=lease.document_id, job_id=lease.job_id)
-            await self._sql.resolve_dead_letters.run(connection, document_id=lease.document_id)
+            await self._sql.resolve_dead_letters.run(
+                connection, document_id=lease.document_id, up_to_revision=up_to_revision
+            )
             # Not with the vectors: a claim that is being made just now may not see those yet, but it sees this.
             await self._sql.forget_claims.run(connection, job_id=lease.job_id)
 

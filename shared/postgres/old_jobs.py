@@ -20,7 +20,7 @@ from shared.errors import InvalidRequest, NotFound
 from shared.ids import uuid7
 from shared.model.job import Status
 from shared.model.old_jobs import COLUMNS, OldJob
-from shared.postgres import queries
+from shared.postgres import effects, queries
 from shared.postgres.errors import connecting, translated
 
 if TYPE_CHECKING:
@@ -141,23 +141,7 @@ class PostgresHistory:
             )
             await self._sql.date_moves.run(connection, ids=[row["id"] for row in added])
             hinted = [job for row in added if (job := by_identity[row["entity_id"]]).anew]
-            await queries.load("jobs").add_outbox.run_many(
-                connection,
-                [
-                    {
-                        "topic": "uploads",
-                        "job_id": None,
-                        "attributes": {
-                            "bucketId": job.ref.bucket,
-                            "objectId": job.ref.name,
-                            "eventType": "OBJECT_FINALIZE",
-                            "payloadFormat": "NONE",
-                        },
-                        "body": {},
-                    }
-                    for job in hinted
-                ],
-            )
+            await queries.load("jobs").add_outbox.run_many(connection, [effects.hint(job.ref) for job in hinted])
         return Added(rows=len(added), hints=len(hinted))
 
 

@@ -59,3 +59,13 @@ where id = :job_id returning *
 -- The letter waits for the outcome.
 update dead_letters set state = 'replaying', replays = replays + 1
 where job_id = :job_id and state = 'open'
+
+-- name: forget_description
+-- The next look at the object cannot find that nothing has changed, and the comparison with the bucket looks too.
+update documents set metageneration = null where id = :document_id
+
+-- name: say_asked
+-- What whoever asked sees meanwhile.
+update document_processing_jobs set updated_at = headrace_now(),
+  error_message = case when error_code = 'TENANT_UNKNOWN' then :message else error_message end
+where id = :job_id returning *

@@ -44,7 +44,7 @@ where id = :id
 
 -- name: lock_active_jobs
 -- Work in hand for a document.
-select id, status, may_finish, lane, quarantined, trace_parent from document_processing_jobs
+select id, status, generation, lane, quarantined, trace_parent from document_processing_jobs
 where document_id = :document_id and job_type = 'document_processing' and status in ('pending', 'processing')
 order by created_at for update
 
@@ -53,7 +53,8 @@ order by created_at for update
 update document_processing_jobs set may_finish = true, updated_at = headrace_now() where id = :job_id
 
 -- name: keep_job
--- The decision changed nothing about this work: carry its fence forward.
+-- The decision changed nothing about this work: carry its fence forward. Only of the job of what is live, so that the
+-- revisions of jobs that may finish still say which of them is the older one.
 update document_processing_jobs set
   document_revision = :revision, metageneration = :metageneration, organization_id = :organization_id,
   user_id = :user_id, updated_at = headrace_now()
@@ -87,6 +88,13 @@ update document_processing_jobs set
 where bucket = :bucket and name = :name and generation = :generation and job_type = 'document_processing'
   and status in ('completed', 'failed', 'cancelled')
 returning id, lane
+
+-- name: reopen_letters
+-- It was looked again whose the file is, and nobody's it still is; not counted as a failure.
+update dead_letters set state = 'open'
+from document_processing_jobs job
+where job.document_id = :document_id and dead_letters.job_id = job.id and dead_letters.state = 'replaying'
+  and job.status = 'failed'
 
 -- name: move_jobs
 -- A changed owner takes the rows along.

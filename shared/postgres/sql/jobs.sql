@@ -196,17 +196,19 @@ update document_processing_jobs set
 where id = :job_id
 
 -- name: cancel_outrun
--- Older work that was still allowed to finish has been overtaken by the job of the live generation.
+-- Older work that was still allowed to finish has been overtaken: all of it, or what was decided on up to a revision.
 update document_processing_jobs set
   status = 'cancelled', error_code = 'SUPERSEDED', error_message = :message, checkpoint = null, deferred_reason = null,
   lease_owner = null, lease_until = null, completed_at = headrace_now(), updated_at = headrace_now()
 where document_id = :document_id and id <> :job_id and may_finish and status in ('pending', 'processing')
+  and (:up_to_revision::bigint is null or document_revision <= :up_to_revision)
 
 -- name: resolve_dead_letters
--- The effect resolves the letters of the file: of this version, and of those before it.
+-- The effect resolves the letters of the file: all, or those of versions that were decided on up to a revision.
 update dead_letters set state = 'resolved', resolved_at = headrace_now()
 from document_processing_jobs job
 where job.document_id = :document_id and dead_letters.job_id = job.id and dead_letters.state in ('open', 'replaying')
+  and (:up_to_revision::bigint is null or job.document_revision <= :up_to_revision)
 
 -- name: fail_job
 -- The end without success; the code and the sentence are for people.

@@ -51,11 +51,14 @@ _DECIDES = _all("documents") | _some(
     "add_outbox",
     "resolve_dead_letters",
 )
+_DECIDES |= _some("spaces", "hold_active_space")
 # `Consumer` and `resolving`: what becomes of a message.
 _CONSUMES = _some("dead_letters", "record_message", "fail_again", "letter_exists", "resolve_message")
 # `Relay`: from the outbox to the broker.
 _RELAYS = _all("outbox", but=frozenset({"forget_bells"})) | _some("jobs", "add_outbox")
-_RESTARTS = _some("directory", "get_job", "restart_job", "replaying_letters") | _some("documents", "point_to_job")
+_RESTARTS = _some(
+    "directory", "get_job", "restart_job", "replaying_letters", "forget_description", "say_asked"
+) | _some("documents", "point_to_job")
 _SETTLES = frozenset(
     {"add_automatic_batch", "unfinished_batches", "ended_jobs", "supersede_replays", "silent_messages"}
 )
