@@ -13,7 +13,7 @@ import plans
 from shared.errors import HeadraceError
 from shared.local.stack import LocalStack
 from shared.ports.broker import Message
-from shared.ports.stores import Publish
+from shared.ports.outbox import Publish
 from shared.postgres.migrate import migrate
 from shared.postgres.outbox import PostgresOutbox
 from shared.postgres.pool import open_database

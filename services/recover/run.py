@@ -21,9 +21,10 @@ from services.recover.gauges import Gauges
 from services.recover.settings import RecoverSettings
 from shared.clock import Clock
 from shared.errors import HeadraceError, RetryableError, code_of
+from shared.ports.outbox import Outbox
 from shared.ports.pruning import PruningStore
 from shared.ports.storage import ObjectStore
-from shared.ports.stores import Outbox, RecoverStore
+from shared.ports.stores import RecoverStore
 from shared.telemetry.flush import flush
 from shared.telemetry.instruments import DEAD_LETTERS, RECOVER_ACTIONS, RECOVER_RUNS, RECOVER_SECONDS
 from shared.telemetry.metrics import Metrics

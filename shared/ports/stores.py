@@ -6,7 +6,7 @@ a commit whose answer was lost, it may have been) and `Conflict` (nothing was wr
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -16,7 +16,6 @@ from shared.model.decision import Decision
 from shared.model.document import Chunk, Document, ObjectRef, SearchHit
 from shared.model.job import Job, JobEvent, Lane, Lease, Stage, Status
 from shared.model.space import EmbeddingSpace
-from shared.ports.broker import Message
 from shared.ports.models import PagesRead
 
 
@@ -168,57 +167,6 @@ class WorkQueue(Protocol):
 
     async def supersede(self, lease: Lease, reason: Failure) -> None:
         """Cancel the job because its generation is gone; the object is to be decided on anew."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sent:
-    """What a round of publishing did; `refused` are the topics that did not take all."""
-
-    published: int = 0
-    failed: int = 0
-    refused: frozenset[str] = frozenset()
-
-    def __add__(self, other: Sent) -> Sent:
-        """Return both rounds as one."""
-        return Sent(
-            published=self.published + other.published,
-            failed=self.failed + other.failed,
-            refused=self.refused | other.refused,
-        )
-
-
-Publish = Callable[[Sequence[Message]], Awaitable[Sequence[bool]]]
-"""Publishes messages in order and says, for each, whether the broker has stored it. Does not raise for a message."""
-
-
-class Outbox(Protocol):
-    """What was committed and is still to be told to the broker."""
-
-    async def send(
-        self,
-        publish: Publish,
-        *,
-        limit: int,
-        job_id: UUID | None = None,
-        older_than_seconds: float = 0,
-        without: frozenset[str] = frozenset(),
-    ) -> Sent:
-        """Publish unsent bells, dead letters and stage events (of one job, or of all) and mark them.
-
-        Of all: topic by topic, each in a transaction of its own, bells first, so that a topic that refuses, or is slow,
-        holds up no other; at most `limit` of each, oldest first, and no more at once than fits into some megabytes;
-        topics in `without` are left out. A row is published at least once. Stage events of one job go in the order of
-        their `seq`, never past one that failed. Rows that another sender holds are skipped.
-        """
-        ...
-
-    async def forget_bells(self) -> int:
-        """Take it that the broker has lost every message: each pending job is rung for anew; return how many."""
-        ...
-
-    async def ring_due(self, *, limit: int) -> int:
-        """Write a bell for jobs that became due since their last one (retries, deferrals); return how many."""
         ...
 
 

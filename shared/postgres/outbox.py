@@ -10,7 +10,7 @@ from uuid import UUID
 from shared.events.catalogue import StageChanged
 from shared.events.envelope import TRACE_PARENT, attributes_of, body_of
 from shared.ports.broker import Message
-from shared.ports.stores import Publish, Sent
+from shared.ports.outbox import Publish, Sent
 from shared.postgres import effects, queries
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ that: a batch of them is bounded by its rows."""
 
 
 class PostgresOutbox:
-    """See `shared.ports.stores.Outbox`."""
+    """See `shared.ports.outbox.Outbox`."""
 
     def __init__(self, database: Database) -> None:
         """Take the pool."""

@@ -14,7 +14,7 @@ from shared.clock import Clock
 from shared.errors import HeadraceError
 from shared.events.envelope import TRACE_PARENT
 from shared.ports.broker import Message, Publisher
-from shared.ports.stores import Outbox, Sent
+from shared.ports.outbox import Outbox, Sent
 from shared.telemetry.tracing import Tracing
 
 _log = structlog.get_logger(__name__)

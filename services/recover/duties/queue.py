@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from services.recover.budget import Budget
-from shared.ports.stores import Outbox, RecoverStore
+from shared.ports.outbox import Outbox
+from shared.ports.stores import RecoverStore
 
 
 async def rescue(store: RecoverStore, budget: Budget, *, batch_size: int) -> Counter[str]:

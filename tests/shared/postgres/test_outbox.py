@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from shared.ports.broker import Message
-from shared.ports.stores import Sent
+from shared.ports.outbox import Sent
 from shared.postgres import outbox
 from tests.plugins.road import Road
 from tests.services.recover.rows import flood

@@ -9,7 +9,7 @@ import pytest
 
 from shared.clock import SystemClock
 from shared.errors import DependencyUnavailable
-from shared.ports.stores import Publish, Sent
+from shared.ports.outbox import Publish, Sent
 from shared.telemetry.tracing import Tracing
 from shared.worker.relay import Relay
 from tests.fakes import RecordingPublisher
