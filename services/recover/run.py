@@ -81,7 +81,9 @@ class RecoverRun:
         size = settings.batch_size
         threshold = settings.stuck_job_threshold_minutes * 60
         self._publish: Duty = partial(publish.publish, relay)
-        check = DriftCheck(documents=store, storage=storage, synchroniser=synchroniser, bucket=settings.bucket)
+        check = DriftCheck(
+            documents=store, storage=storage, synchroniser=synchroniser, bucket=settings.bucket, clock=clock
+        )
         self._hourly: dict[str, tuple[HourlyDuty, float]] = {
             "reconcile": (partial(reconcile.reconcile, check), settings.reconcile_every_seconds)
         }

@@ -26,7 +26,7 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage
 from requests.adapters import HTTPAdapter
 
-from shared.errors import NotFound, Superseded, UnprocessableContent
+from shared.errors import DependencyUnavailable, NotFound, Superseded, UnprocessableContent
 from shared.model.document import ObjectMetadata, ObjectRef
 from shared.ports.storage import Downloaded
 from shared.storage.errors import translated
@@ -153,14 +153,20 @@ class CloudStorage:
             timeout=self._timeout,
             retry=None,
         ).pages
+        where = f"gs://{bucket}/{prefix}"
         while True:
-            with translated(f"gs://{bucket}/{prefix}"):
-                page = await self._call(lambda: next(pages, None))
-            if page is None:
+            try:
+                with translated(where):
+                    page = await self._call(lambda: next(pages, None))
+                entries = None if page is None else [_metadata(bucket, blob) for blob in page]
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                # The library takes the answer apart as if nothing else could come; the error is all that we see of it.
+                raise DependencyUnavailable(f"Cloud Storage answered for {where} with what is no listing.") from error
+            if entries is None:
                 return
-            for blob in page:
-                if blob.name != start_after:  # the service's `startOffset` includes the name itself
-                    yield _metadata(bucket, blob)
+            for entry in entries:
+                if entry.ref.name != start_after:  # the service's `startOffset` includes the name itself
+                    yield entry
 
     async def upload(  # noqa: D102
         self,

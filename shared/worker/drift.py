@@ -12,11 +12,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
-from shared.errors import code_of
+from shared.clock import Clock, SystemClock
+from shared.errors import code_of, is_retryable
 from shared.model.decision import Nothing, is_abandoned
 from shared.model.document import Document, ObjectMetadata, ObjectRef
 from shared.model.job import Status
@@ -32,6 +33,10 @@ FAILURES_IN_A_ROW = 20
 """So many objects cannot be decided on one after the other: then it is not about them."""
 
 
+TRY_AGAIN_SECONDS = (1.0, 2.0, 4.0)
+"""A side that cannot be listed is asked again after so long; after the last of these waits the comparison ends."""
+
+
 class DriftClass(StrEnum):
     """How bucket and index differ in one object."""
 
@@ -43,6 +48,18 @@ class DriftClass(StrEnum):
     """In the index, no longer in the bucket."""
     FAILED = "failed"
     """The live generation's job failed or was cancelled: reported, and left to a person."""
+
+
+class Listed(Protocol):
+    """An entry of either side."""
+
+    @property
+    def ref(self) -> ObjectRef:
+        """Return which object it is about."""
+        ...
+
+
+T = TypeVar("T", bound=Listed)
 
 
 class DocumentListing(Protocol):
@@ -58,8 +75,8 @@ class DriftReport:
     """What a comparison found, and did.
 
     `settled` were in step when they were looked at again: they changed between listing and repair. `after` is the last
-    name that was compared when there is more to compare, else None. `gave_up` is why no object could be decided on any
-    more; what lies behind `after` can still be compared then.
+    name that was compared when there is more to compare, else None. `gave_up` is why a side could not be listed beyond
+    it, or no object be decided on any more; what lies behind `after` can still be compared then.
     """
 
     compared: int = 0
@@ -76,10 +93,17 @@ class DriftCheck:
     """Compares one bucket with its index, from a name on, and repairs what it may."""
 
     def __init__(
-        self, *, documents: DocumentListing, storage: ObjectStore, synchroniser: Synchroniser, bucket: str
+        self,
+        *,
+        documents: DocumentListing,
+        storage: ObjectStore,
+        synchroniser: Synchroniser,
+        bucket: str,
+        clock: Clock | None = None,
     ) -> None:
         """Take both sides, and what decides about one object."""
         self._documents, self._storage, self._synchroniser = documents, storage, synchroniser
+        self._clock = clock or SystemClock()
         self.bucket = bucket
 
     async def run(
@@ -93,30 +117,33 @@ class DriftCheck:
     ) -> DriftReport:
         """Compare names beyond `after` until the end, until `stop()` or for `limit` names; safe to run at once.
 
-        One object's failure is counted and does not stop the others; many in a row do.
-
-        Raises:
-            HeadraceError: the bucket or the database cannot be listed.
+        One object's failure is counted and does not stop the others; many in a row do. A side that cannot be listed is
+        asked again where it failed; if that does not help either, the report says so, and what was compared stands.
         """
         report, failures, last = DriftReport(), 0, after
-        async with aclosing(differences(self._storage, self._documents, self.bucket, after=after)) as merged:
-            async for ref, difference in merged:
-                if stop() or report.compared == limit:
-                    report.after = last
-                    break
-                report.compared += 1
-                if difference is not None:
-                    report.found[difference] += 1
-                    named = report.examples.setdefault(difference, [])
-                    if len(named) < examples:
-                        named.append(ref)
-                    if repair and difference is not DriftClass.FAILED:
-                        failures = await self._repair(ref, difference, report, failures)
-                last = ref.name
-                if report.gave_up is not None:
-                    # Whoever goes on begins behind these, so that names that always fail hide nothing for ever.
-                    report.after = last
-                    break
+        merged = differences(self._storage, self._documents, self.bucket, after=after, clock=self._clock, stop=stop)
+        try:
+            async with aclosing(merged):
+                async for ref, difference in merged:
+                    if stop() or report.compared == limit:
+                        report.after = last
+                        break
+                    report.compared += 1
+                    if difference is not None:
+                        report.found[difference] += 1
+                        named = report.examples.setdefault(difference, [])
+                        if len(named) < examples:
+                            named.append(ref)
+                        if repair and difference is not DriftClass.FAILED:
+                            failures = await self._repair(ref, difference, report, failures)
+                    last = ref.name
+                    if report.gave_up is not None:
+                        # Whoever goes on begins behind these, so that names that always fail hide nothing for ever.
+                        report.after = last
+                        break
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a listing must not undo what was compared
+            # Whoever goes on begins right here: nothing is known of what was not listed.
+            report.after, report.gave_up = last, error
         return report
 
     async def _repair(self, ref: ObjectRef, difference: DriftClass, report: DriftReport, failures: int) -> int:
@@ -137,11 +164,21 @@ class DriftCheck:
 
 
 async def differences(
-    storage: ObjectStore, documents: DocumentListing, bucket: str, *, after: str = ""
+    storage: ObjectStore,
+    documents: DocumentListing,
+    bucket: str,
+    *,
+    after: str = "",
+    clock: Clock,
+    stop: Callable[[], bool] = lambda: False,
 ) -> AsyncGenerator[tuple[ObjectRef, DriftClass | None], None]:
-    """Yield every name beyond `after` that is on either side, in order, and how the sides differ in it (None: not)."""
-    objects = storage.list(bucket, start_after=after)
-    rows = _listed(documents, bucket, after)
+    """Yield every name beyond `after` that is on either side, in order, and how the sides differ in it (None: not).
+
+    Raises:
+        HeadraceError: a side cannot be listed, also when it is asked again. It is never taken for the end of that side.
+    """
+    objects = _patiently(lambda after: storage.list(bucket, start_after=after), after, clock, stop)
+    rows = _patiently(lambda after: _listed(documents, bucket, after), after, clock, stop)
     there, here = await anext(objects, None), await anext(rows, None)
     while there is not None or here is not None:
         if here is None or (there is not None and _key(there.ref) < _key(here.ref)):
@@ -170,6 +207,26 @@ async def _listed(documents: DocumentListing, bucket: str, after: str) -> AsyncI
         for document in page:
             yield document
         after = page[-1].ref.name
+
+
+async def _patiently(
+    listing: Callable[[str], AsyncIterator[T]], after: str, clock: Clock, stop: Callable[[], bool]
+) -> AsyncIterator[T]:
+    """Yield what is listed beyond `after`; where that fails, list anew from there, a few times, until `stop()`."""
+    failures = 0
+    while True:
+        try:
+            async for entry in listing(after):
+                after, failures = entry.ref.name, 0
+                yield entry
+        except Exception as error:
+            if failures == len(TRY_AGAIN_SECONDS) or not is_retryable(error) or stop():
+                raise
+            _log.info("drift.listed_again", error_code=code_of(error), failures=failures + 1)
+            await clock.sleep(TRY_AGAIN_SECONDS[failures])
+            failures += 1
+        else:
+            return
 
 
 def _key(ref: ObjectRef) -> bytes:

@@ -16,7 +16,8 @@ async def reconcile(check: DriftCheck, budget: Budget, cursor: Cursor) -> Counte
     The counts are those of the whole comparison, also when it took several runs.
 
     Raises:
-        Exception: why many objects in a row could not be decided on; the next run goes on behind them.
+        Exception: why many objects in a row could not be decided on, or a side not be listed; the next run goes on
+            behind the last name that was compared.
     """
     counts: Counter[str] = Counter(compared=0, **dict.fromkeys(DriftClass, 0), repaired=0, settled=0, errors=0)
     start = cursor.start or {}

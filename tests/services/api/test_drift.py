@@ -17,8 +17,9 @@ from services.api.callers import HeaderCallers
 from services.api.routes.drift import DriftEndpoints
 from services.api.web import application
 from shared.clock import SystemClock
+from shared.errors import DependencyUnavailable
 from tests.plugins.road import Road
-from tests.services.recover.test_drift import a_drifted_bucket, check_of
+from tests.services.recover.test_drift import HastyClock, Unsteady, a_drifted_bucket, check_of
 
 PATH = "/api/v1/admin/drift"
 
@@ -72,6 +73,20 @@ async def test_a_repair_is_asked_for_with_post(road: Road, client: TestClient) -
     assert (answer["repaired"], answer["settled"], answer["errors"]) == (4, 0, 0)
     await road.work_off()
     assert (await (await client.get(PATH)).json())["found"] == {"failed": 2}
+
+
+async def test_a_bucket_that_cannot_be_listed_is_a_problem(road: Road) -> None:
+    """Half a comparison is no answer: it is an error that says who did not answer."""
+    for name in "abc":
+        road.bucket.put(name, b"text")
+    Unsteady(road, {"b": [DependencyUnavailable("The bucket is away.")] * 9})
+    routes = DriftEndpoints(check_of(road, HastyClock()), SystemClock()).routes()
+    callers = HeaderCallers(default_organization_id="acme")
+    app = application(routes, callers, tracing=road.tracing, metrics=road.metrics)
+    async with TestClient(TestServer(app)) as client:
+        for answer in (await client.get(PATH), await client.post(PATH)):
+            assert answer.status == 503
+            assert (await answer.json())["code"] == "DEPENDENCY_UNAVAILABLE"
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

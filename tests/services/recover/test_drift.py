@@ -5,15 +5,19 @@ from __future__ import annotations
 import gc
 import sys
 import tracemalloc
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
 import pytest
 
+from services.recover.duties.reconcile import reconcile
 from services.recover.gauges import Gauges
-from shared.errors import DependencyUnavailable, InvalidRequest
+from shared.clock import Clock
+from shared.errors import AuthenticationError, DependencyUnavailable, InvalidRequest, RateLimitError
 from shared.model.document import ObjectMetadata, ObjectRef
 from shared.model.job import Status
 from shared.worker import drift
@@ -73,7 +77,7 @@ def counted(total: int, *, without: int = 0) -> Sides:
     return Sides(objects, documents)
 
 
-def check_of(road: Road) -> DriftCheck:
+def check_of(road: Road, clock: Clock | None = None) -> DriftCheck:
     """Return the check as the services wire it."""
     from shared.postgres.recover import PostgresRecoverStore
 
@@ -82,7 +86,36 @@ def check_of(road: Road) -> DriftCheck:
         storage=road.bucket,
         synchroniser=road.synchroniser,
         bucket=BUCKET,
+        clock=clock,
     )
+
+
+class HastyClock(ManualClock):
+    """Notes how long it was to wait, and moves on at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.advance(seconds)
+
+
+class Unsteady:
+    """A listing of a bucket that fails at a name, as often as there are errors for it."""
+
+    def __init__(self, road: Road, errors: dict[str, list[Exception]]) -> None:
+        self._list, self._errors = road.bucket.list, errors
+        self.asked_from: list[str] = []
+        road.bucket.list = self
+
+    async def __call__(self, bucket: str, prefix: str = "", *, start_after: str = "") -> AsyncIterator[ObjectMetadata]:
+        self.asked_from.append(start_after)
+        async for live in self._list(bucket, prefix, start_after=start_after):
+            if self._errors.get(live.ref.name):
+                raise self._errors[live.ref.name].pop()
+            yield live
 
 
 async def a_drifted_bucket(road: Road) -> None:
@@ -207,7 +240,9 @@ async def test_names_of_all_scripts_are_merged_in_byte_order(road: Road, monkeyp
     assert dict(report.found) == {DriftClass.MISSING: 3}
     assert [ref.name for ref in report.examples[DriftClass.MISSING]] == ["ß", "\uffff", "😁"]
     listed = [live.ref.name async for live in road.bucket.list(BUCKET)]
-    merged = [ref.name async for ref, _ in differences(road.bucket, check_of(road)._documents, BUCKET)]
+    merged = [
+        ref.name async for ref, _ in differences(road.bucket, check_of(road)._documents, BUCKET, clock=ManualClock())
+    ]
     assert merged == listed == sorted(listed, key=str.encode)
 
 
@@ -215,7 +250,7 @@ async def test_names_of_all_scripts_are_merged_in_byte_order(road: Road, monkeyp
 async def test_nothing_is_lost_at_the_edge_of_a_page(total: int) -> None:
     """However the number of documents falls on pages, every name is compared once and none differs."""
     sides = counted(total)
-    seen = [(ref.name, difference) async for ref, difference in differences(sides, sides, BUCKET)]
+    seen = [(ref.name, difference) async for ref, difference in differences(sides, sides, BUCKET, clock=ManualClock())]
     assert seen == [(f"{number:09}", None) for number in range(total)]
 
 
@@ -333,6 +368,79 @@ async def test_objects_that_always_fail_hide_no_upload(road: Road) -> None:
     assert (await road.recover())["errors"] == {"reconcile": "INVALID_REQUEST"}
     assert (await road.recover())["duties"]["reconcile"]["repaired"] == 1
     assert await road.value("select count(*) from documents where name = 'good'") == 1
+
+
+async def an_indexed_bucket(road: Road, names: str) -> None:
+    """Put files in step, each with a name of one letter."""
+    for name in names:
+        road.bucket.put(name, name.encode())
+        await road.notify(name)
+    await road.work_off()
+
+
+async def test_a_page_that_fails_is_asked_for_again(road: Road) -> None:
+    """A bucket that fails now and then is compared to its end all the same, each name once, from where it failed."""
+    await an_indexed_bucket(road, "abcdef")
+    road.bucket.remove("b")
+    unsteady = Unsteady(road, {"c": [DependencyUnavailable()] * 3, "d": [OSError()], "f": [RateLimitError()]})
+    clock = HastyClock()
+    report = await check_of(road, clock).run(repair=False, examples=5)
+    assert (report.compared, report.after, report.gave_up) == (6, None, None)
+    assert report.examples == {DriftClass.ORPHAN: [ObjectRef(BUCKET, "b")]}
+    assert unsteady.asked_from == ["", "a", "a", "a", "c", "e"]
+    assert clock.waits == [1, 2, 4, 1, 1]
+
+
+async def test_a_page_of_the_index_that_fails_is_asked_for_again(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other side may fail as well; no file is taken for a missing one."""
+    await an_indexed_bucket(road, "abcdef")
+    monkeypatch.setattr(drift, "PAGE", 2)
+    check = check_of(road, HastyClock())
+    page, errors = check._documents.documents, [DependencyUnavailable(code="DATABASE_TIMEOUT")]
+
+    async def documents(bucket: str, *, after: str, limit: int) -> list[object]:
+        if after == "d" and errors:
+            raise errors.pop()
+        return await page(bucket, after=after, limit=limit)
+
+    check._documents.documents = documents
+    report = await check.run(repair=False)
+    assert (errors, report.compared, report.found, report.after) == ([], 6, Counter(), None)
+
+
+@pytest.mark.parametrize("error", [DependencyUnavailable(), AuthenticationError()], ids=["away", "refused"])
+async def test_a_listing_that_stays_broken_undoes_nothing(road: Road, error: Exception) -> None:
+    """The run says that it failed, keeps what it compared, and the next one begins where nothing is known any more."""
+    await an_indexed_bucket(road, "abef")
+    for name in "cdgh":
+        road.bucket.put(name, b"missed")
+    unsteady = Unsteady(road, {"e": [error] * 8})
+    clock = HastyClock()
+    road.recover._hourly = {"reconcile": (partial(reconcile, check_of(road, clock)), 3600.0)}
+    known = await road.fetch("select * from documents where name in ('a', 'b', 'e', 'f') order by name")
+    for _ in range(2):
+        assert (await road.recover())["errors"] == {"reconcile": error.code}
+    assert await road.fetch("select * from documents where name in ('a', 'b', 'e', 'f') order by name") == known
+    assert await road.value("select count(*) from document_processing_jobs where status = 'pending'") == 2
+    tries = len(drift.TRY_AGAIN_SECONDS) + 1 if isinstance(error, DependencyUnavailable) else 1
+    assert unsteady.asked_from == ["", *(["d"] * (2 * tries - 1))]
+    unsteady._errors.clear()
+    done = (await road.recover())["duties"]["reconcile"]
+    assert (done["compared"], done["missing"], done["orphan"], done["repaired"]) == (8, 4, 0, 4)
+    assert "reconcile" not in (await road.recover())["duties"]
+    await road.work_off()
+    assert await road.in_step()
+
+
+async def test_no_page_is_asked_for_again_when_the_time_is_over(road: Road) -> None:
+    """A run that has none left ends with what it has, for others to go on."""
+    await an_indexed_bucket(road, "abc")
+    unsteady = Unsteady(road, {"c": [DependencyUnavailable()]})
+    clock = HastyClock()
+    asked = iter([False, False, True])
+    report = await check_of(road, clock).run(repair=False, stop=lambda: next(asked))
+    assert (report.compared, report.after, type(report.gave_up)) == (2, "b", DependencyUnavailable)
+    assert (unsteady.asked_from, clock.waits) == ([""], [])
 
 
 async def test_what_was_found_is_a_metric(road: Road) -> None:

@@ -162,6 +162,36 @@ async def test_nonsense_is_an_unavailable_dependency() -> None:
             await store.ping("bucket")
 
 
+def _page(name: str, next_page: str | None) -> web.Response:
+    item = {"name": name, "generation": "7", "metageneration": "1", "size": "1"}
+    return web.json_response({"items": [item]} | ({"nextPageToken": next_page} if next_page else {}))
+
+
+BROKEN_PAGES = {
+    "503": lambda: _answer(503),
+    "404": lambda: _answer(404),
+    "empty": lambda: web.Response(content_type="application/json"),
+    "cut off": lambda: web.Response(text='{"items": [{"na', content_type="application/json"),
+    "no object": lambda: web.json_response([]),
+    "no items": lambda: web.json_response({"items": [{"kind": "storage#object"}]}),
+    "null": lambda: web.json_response(None),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN_PAGES)
+async def test_a_listing_that_breaks_off_is_not_at_its_end(broken: str) -> None:
+    """Whatever comes in place of a further page is an error: who takes it for the end takes files for deleted ones."""
+
+    async def handler(request: web.Request) -> web.Response:
+        return BROKEN_PAGES[broken]() if request.query.get("pageToken") else _page("a", "more")
+
+    async with _server(handler) as url, _store(url) as store:
+        listing = store.list("bucket")
+        assert (await anext(listing)).ref.name == "a"
+        with pytest.raises(HeadraceError):
+            await anext(listing)
+
+
 Body = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
