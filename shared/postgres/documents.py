@@ -175,6 +175,7 @@ class PostgresDocumentStore:
         await self._sql.record_generation.run(
             connection, id=row["id"], supersessions=row["supersessions"], **_content(live), **_owner(owner)
         )
+        nobodys = owner.organization_id == UNKNOWN_ORGANIZATION
         for job in active:
             if job["generation"] == live.generation:
                 await self._sql.keep_job.run(
@@ -184,10 +185,12 @@ class PostgresDocumentStore:
                     metageneration=live.metageneration,
                     **_owner(owner),
                 )
-            if job["status"] == "pending":
+            if nobodys:
+                await self._refuse(connection, row["id"], job["id"])
+            elif job["status"] == "pending":
                 # A bell that came while this row was locked found nothing to claim.
                 await effects.ring_for(connection, job)
-        if owner.organization_id == UNKNOWN_ORGANIZATION:
+        if nobodys:
             # Whoever asked for another look is told that it changed nothing.
             await self._sql.reopen_letters.run(connection, document_id=row["id"])
         return Committed(document_id=row["id"], job_id=None, cancelled_jobs=len(outrun))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from shared.clock import SystemClock
-from shared.errors import Conflict
+from shared.errors import Conflict, LeaseLost
 from shared.ids import text_hash
 from shared.model.document import Chunk
 from shared.model.job import Job, Lane, Stage
@@ -201,6 +201,27 @@ async def test_incomplete_work_is_never_shown(road: Road) -> None:
         await road.queue.complete(job.lease, road.embedder.space, result={})
     assert refused.value.code == "INCOMPLETE"
     assert await road.visible("a.txt") == []
+
+
+@pytest.mark.parametrize("claimed", [False, True], ids=["waits", "is worked on"])
+async def test_work_ends_when_its_file_no_longer_says_whose_it_is(road: Road, claimed: bool) -> None:
+    """Nothing is read or paid for nobody; the job says why it failed, and begins again with the owner."""
+    road.bucket.put("a.txt", b"alpha", organization_id="first")
+    await road.notify("a.txt")
+    job = await held(road) if claimed else None
+    road.bucket.describe("a.txt", organization_id=NOBODY)
+    await road.notify("a.txt", "OBJECT_METADATA_UPDATE")
+    if job is not None:
+        with pytest.raises(LeaseLost):
+            await store(road, job, "alpha")
+    assert await road.work_off() == 0
+    assert await road.fetch("select status, error_code from document_processing_jobs") == [("failed", "TENANT_UNKNOWN")]
+    assert await road.fetch("select state from dead_letters") == [("open",)]
+    road.bucket.describe("a.txt", organization_id="second")
+    await road.notify("a.txt", "OBJECT_METADATA_UPDATE")
+    assert await road.work_off() == 1
+    assert await found_by(road, "second") == ["alpha"]
+    assert await road.value("select state from dead_letters") == "resolved"
 
 
 async def of_nobody(road: Road) -> Any:
