@@ -193,7 +193,9 @@ async def _each(console: Console, ids: Sequence[UUID], act: Callable[[UUID], Awa
             refused += 1
             console.print(Text.assemble(("✗ ", "bad"), f"{job_id}  {error.code}: {error.message}"), soft_wrap=True)
             continue
-        console.print(Text.assemble(("✓ ", "good"), f"{job_id}  {name_of(job)}  {done}"), soft_wrap=True)
+        # A file that was nobody's is looked at anew instead; the job says so.
+        said = job.error.message if job.status is Status.FAILED and job.error is not None else done
+        console.print(Text.assemble(("✓ ", "good"), f"{job_id}  {name_of(job)}  {said}"), soft_wrap=True)
     return 1 if refused else 0
 
 

@@ -18,7 +18,7 @@ import structlog
 
 from shared.clock import Clock, SystemClock
 from shared.errors import code_of, is_retryable
-from shared.model.decision import Nothing, is_abandoned
+from shared.model.decision import UNKNOWN_ORGANIZATION, Nothing, Owner, is_abandoned
 from shared.model.document import Document, ObjectMetadata, ObjectRef
 from shared.model.job import Status
 from shared.ports.storage import ObjectStore
@@ -43,7 +43,7 @@ class DriftClass(StrEnum):
     MISSING = "missing"
     """In the bucket; the index neither shows it nor has a job for it."""
     STALE = "stale"
-    """The index knows another generation or other metadata, or shows other bytes for good."""
+    """The index knows another generation, other metadata or no owner, or shows other bytes for good."""
     ORPHAN = "orphan"
     """In the index, no longer in the bucket."""
     FAILED = "failed"
@@ -121,7 +121,15 @@ class DriftCheck:
         asked again where it failed; if that does not help either, the report says so, and what was compared stands.
         """
         report, failures, last = DriftReport(), 0, after
-        merged = differences(self._storage, self._documents, self.bucket, after=after, clock=self._clock, stop=stop)
+        merged = differences(
+            self._storage,
+            self._documents,
+            self.bucket,
+            after=after,
+            owner_of=self._synchroniser.owner_of,
+            clock=self._clock,
+            stop=stop,
+        )
         try:
             async with aclosing(merged):
                 async for ref, difference in merged:
@@ -169,6 +177,7 @@ async def differences(
     bucket: str,
     *,
     after: str = "",
+    owner_of: Callable[[ObjectMetadata], Owner | None] = lambda _: None,
     clock: Clock,
     stop: Callable[[], bool] = lambda: False,
 ) -> AsyncGenerator[tuple[ObjectRef, DriftClass | None], None]:
@@ -189,11 +198,15 @@ async def differences(
             yield here.ref, DriftClass.ORPHAN
             here = await anext(rows, None)
         else:
-            yield there.ref, _compare(there, here)
+            yield there.ref, _compare(there, here, owner_of)
             there, here = await anext(objects, None), await anext(rows, None)
 
 
-def _compare(there: ObjectMetadata, here: Document) -> DriftClass | None:
+def _compare(
+    there: ObjectMetadata, here: Document, owner_of: Callable[[ObjectMetadata], Owner | None]
+) -> DriftClass | None:
+    if here.organization_id == UNKNOWN_ORGANIZATION and owner_of(there) is not None:
+        return DriftClass.STALE  # the settings say by now whose it is
     # The metageneration too: it may have moved the object to another organization.
     if (here.generation, here.metageneration) != (there.generation, there.metageneration):
         return DriftClass.STALE

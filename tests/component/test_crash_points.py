@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
@@ -245,7 +246,7 @@ async def run(road: Road, scenario: Scenario, at: int | None, fault: Fault) -> l
 async def judge(road: Road, scenario: Scenario, at: int | None, fault: Fault) -> None:
     """Hold the end to be right."""
     contents = road.contents  # type: ignore[attr-defined]
-    await verdict.all_is_well(road, contents)
+    await verdict.all_is_well(road, contents, defaultdict(lambda: {"acme", "second"}))
     assert verdict.paid_again(road, {"a": 2 if scenario.act is change_owner else 1}) <= (0 if at is None else BATCH)
     jobs = await road.fetch("select * from document_processing_jobs order by created_at, id")
     # A death is charged to nobody; a cut connection may fail an attempt, and so may the scenario itself.

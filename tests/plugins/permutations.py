@@ -88,6 +88,7 @@ class Permutations:
         self.versioned = versioned
         self.contents: dict[tuple[str, int], bytes] = {}
         self.owners: defaultdict[str, set[str]] = defaultdict(set)
+        self.whose: defaultdict[tuple[str, bytes], set[str]] = defaultdict(set)
         self.history: defaultdict[str, list[int | None]] = defaultdict(lambda: [None])
         """What was live of each name, in its order; `decided` is where in it the database is."""
         self.decided: Counter[str] = Counter()
@@ -112,6 +113,7 @@ class Permutations:
         self.contents[name, live.generation] = content
         self.history[name].append(live.generation)
         self.owners[name].add(owner or OWNERS[0])
+        self.whose[name, content].add(owner or OWNERS[0])
         overwrote = {} if before is None else {"overwroteGeneration": str(before[0].generation)}
         self._notify(name, "OBJECT_FINALIZE", live.generation, **overwrote)
         if before is not None:
@@ -136,9 +138,10 @@ class Permutations:
     def describe(self, name: str, owner: str, note: str) -> None:
         """Change metadata, and sometimes the owner with them."""
         if self._is_live(name, "describe"):
-            live, _ = self.road.bucket.objects[name]
+            live, content = self.road.bucket.objects[name]
             self.road.bucket.describe(name, organization_id=owner, note=note)
             self.owners[name].add(owner)
+            self.whose[name, content].add(owner)
             self._notify(name, "OBJECT_METADATA_UPDATE", live.generation)
 
     # What happens to messages.
@@ -260,7 +263,7 @@ class Permutations:
 
     def check_step(self) -> None:
         """Hold what is found to be whole and of one generation, at this moment too."""
-        self.run(verdict.nothing_mixed(self.road, self.contents))
+        self.run(verdict.nothing_mixed(self.road, self.contents, self.whose))
         self.run(self._nothing_goes_back())
 
     def end(self) -> None:
@@ -387,14 +390,14 @@ class Permutations:
         for standing in self.standing:
             await self._release(standing, dies=False)
         self.road.embedder.errors.clear()
-        await verdict.nothing_mixed(self.road, self.contents)
+        await verdict.nothing_mixed(self.road, self.contents, self.whose)
         await verdict.settle(self.road, once_more=self.once_more)
-        await verdict.all_is_well(self.road, self.contents)
+        await verdict.all_is_well(self.road, self.contents, self.whose)
         if retried := await verdict.start_over(self.road):
             self.seen["started over"] += retried
             self.broken += retried
             await verdict.settle(self.road, once_more=self.once_more)
-            await verdict.all_is_well(self.road, self.contents)
+            await verdict.all_is_well(self.road, self.contents, self.whose)
             assert not await verdict.start_over(self.road)
         paid = verdict.paid_again(self.road, {name: len(owners) for name, owners in self.owners.items()})
         assert paid <= BATCH * self.broken + len(LINES) * self.overlaps, (paid, Counter(self.road.embedder.texts))

@@ -26,6 +26,9 @@ CAUSES = {
 Contents = Mapping[tuple[str, int], bytes]
 """What every generation that ever lived held, by name and generation."""
 
+Whose = Mapping[tuple[str, bytes], set[str]]
+"""The organizations to which a name with these bytes ever belonged."""
+
 
 class Told(list[Message]):
     """Messages of the broker, and how many each topic was ever sent, whoever has taken them since."""
@@ -142,8 +145,11 @@ async def unfinished(road: Road) -> list[asyncpg.Record]:
     )
 
 
-async def nothing_mixed(road: Road, contents: Contents) -> None:
-    """Hold what is found of each name to be exactly one generation that lived there, by a completed job of its own."""
+async def nothing_mixed(road: Road, contents: Contents, whose: Whose) -> None:
+    """Hold what is found of each name to be exactly one generation that lived there, by a completed job of its own.
+
+    It is found by one organization, to which these very bytes belonged at some time.
+    """
     found = await road.fetch(
         "select d.name, d.indexed_generation, d.organization_id, j.document_id = d.id as own, j.generation, j.status, "
         "  array(select text from chunks c where c.job_id = d.live_job_id order by ordinal) as texts, "
@@ -158,7 +164,9 @@ async def nothing_mixed(road: Road, contents: Contents) -> None:
         assert row["own"], dict(row)
         assert row["status"] == "completed", dict(row)
         assert row["texts"] == contents[row["name"], row["generation"]].decode().splitlines(), dict(row)
-        assert contents[row["name"], row["indexed_generation"]] == contents[row["name"], row["generation"]], dict(row)
+        content = contents[row["name"], row["generation"]]
+        assert contents[row["name"], row["indexed_generation"]] == content, dict(row)
+        assert row["organization_id"] in whose[row["name"], content], dict(row)
 
 
 async def in_step_but_for_ends_by_verdict(road: Road) -> None:
@@ -267,10 +275,10 @@ async def attempts_are_sane(road: Road) -> None:
     assert wrong == [], [dict(row) for row in wrong]
 
 
-async def all_is_well(road: Road, contents: Contents) -> None:
+async def all_is_well(road: Road, contents: Contents, whose: Whose) -> None:
     """Hold everything at once, when all is quiet."""
     assert await unfinished(road) == []
-    await nothing_mixed(road, contents)
+    await nothing_mixed(road, contents, whose)
     await in_step_but_for_ends_by_verdict(road)
     await ledgers_are_legal(road)
     await dead_letters_match(road)

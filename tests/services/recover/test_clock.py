@@ -66,5 +66,6 @@ async def test_runs_of_the_future_go_with_those_of_the_past(road: Road) -> None:
         await road.fetch(f"insert into recover_runs (started_at, summary) values (headrace_now() {start}, '{{}}')")
     store = PostgresPruningStore(road.database)
     assert [await store.prune_runs(keep_days=30, limit=1) for _ in range(3)] == [1, 1, 0]
-    left = await road.fetch("select abs(extract(day from started_at - now()))::int as days from recover_runs order by id")
+    days = "abs(extract(day from started_at - now()))::int"
+    left = await road.fetch(f"select {days} as days from recover_runs order by id")
     assert [row["days"] for row in left] == [29, 0]

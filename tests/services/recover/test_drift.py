@@ -18,6 +18,7 @@ from services.recover.duties.reconcile import reconcile
 from services.recover.gauges import Gauges
 from shared.clock import Clock
 from shared.errors import AuthenticationError, DependencyUnavailable, InvalidRequest, RateLimitError
+from shared.model.decision import Owner
 from shared.model.document import ObjectMetadata, ObjectRef
 from shared.model.job import Status
 from shared.worker import drift
@@ -36,8 +37,16 @@ class Side(NamedTuple):
     ref: ObjectRef
     generation: int = 1
     metageneration: int = 1
+    organization_id: str = "acme"
     current_job_id: UUID | None = UUID(int=1)
     current_job_status: Status = Status.COMPLETED
+
+
+class Undecided:
+    """Stands where a synchroniser would, for looks that decide nothing."""
+
+    def owner_of(self, _live: object) -> None:
+        return None
 
 
 class Sides:
@@ -191,6 +200,20 @@ async def test_a_file_that_is_known_and_neither_shown_nor_worked_on_is_found_and
     assert await road.in_step()
 
 
+async def test_a_file_of_nobody_is_found_and_repaired_when_the_settings_name_its_owner(road: Road) -> None:
+    """With a default organization set since, no notification and no retry is needed; without one it stays `failed`."""
+    road.synchroniser.owner_of = lambda _: None
+    road.bucket.put("a", b"alpha")
+    await road.notify("a")
+    assert dict((await check_of(road).run(repair=True)).found) == {DriftClass.FAILED: 1}
+    road.synchroniser.owner_of = lambda _: Owner(organization_id="acme")
+    report = await check_of(road).run(repair=True)
+    assert (dict(report.found), report.repaired) == ({DriftClass.STALE: 1}, 1)
+    await road.work_off()
+    assert await road.visible("a") == ["alpha"]
+    assert not (await check_of(road).run(repair=True)).found
+
+
 async def test_an_orphan_that_is_back_by_then_is_kept(road: Road) -> None:
     """An object that the listing did not show, but that is there when it is looked at, loses nothing."""
     for name in ("a", "b"):
@@ -257,7 +280,7 @@ async def test_nothing_is_lost_at_the_edge_of_a_page(total: int) -> None:
 async def test_a_comparison_goes_on_from_any_name() -> None:
     """From wherever it stopped, a comparison sees the rest and nothing twice."""
     sides = counted(1203, without=7)
-    check = DriftCheck(documents=sides, storage=sides, synchroniser=None, bucket=BUCKET)
+    check = DriftCheck(documents=sides, storage=sides, synchroniser=Undecided(), bucket=BUCKET)
     whole = await check.run(repair=False)
     compared = missing = 0
     after: str | None = ""
@@ -274,7 +297,7 @@ async def most_blocks(total: int) -> int:
     Python counts them anyway; tracing each allocation would take minutes for what takes seconds.
     """
     sides = counted(total, without=100)
-    check = DriftCheck(documents=sides, storage=sides, synchroniser=None, bucket=BUCKET)
+    check = DriftCheck(documents=sides, storage=sides, synchroniser=Undecided(), bucket=BUCKET)
     gc.collect()
     before, most = sys.getallocatedblocks(), 0
 
@@ -291,7 +314,7 @@ async def most_blocks(total: int) -> int:
 async def test_a_comparison_holds_a_page_of_each_side() -> None:
     """Comparing 20,000 names takes less than 2 MB at any time."""
     sides = counted(20_000, without=100)
-    check = DriftCheck(documents=sides, storage=sides, synchroniser=None, bucket=BUCKET)
+    check = DriftCheck(documents=sides, storage=sides, synchroniser=Undecided(), bucket=BUCKET)
     tracemalloc.start()
     try:
         await check.run(repair=False, examples=10)
