@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from services.recover.budget import Budget
 from services.recover.duties.intake import BELLS, SOURCE
-from services.recover.run import RecoverRun
-from shared.clock import SystemClock
+from services.recover.run import Duty, RecoverRun
+from shared.clock import Clock, SystemClock
 from shared.errors import AuthenticationError
 from shared.ports.broker import Message
 from shared.pubsub.topics import SUBSCRIPTIONS, WORK
@@ -32,15 +32,9 @@ class HurriedClock(SystemClock):
         await asyncio.sleep(0)
 
 
-async def test_inboxes_are_waited_for_together(road: Road) -> None:
-    """Two inboxes that answer only once both are asked: a run that asked one after the other would stand still."""
-    both = asyncio.Barrier(2)
-
-    async def ask(_budget: Budget) -> Counter[str]:
-        await both.wait()
-        return Counter(taken=1)
-
-    run = RecoverRun(
+def run_with(inboxes: dict[str, Duty], road: Road, clock: Clock) -> RecoverRun:
+    """Return what makes runs on the road, with these inboxes."""
+    return RecoverRun(
         settings=_recover_settings(road.url),
         store=road.recover._store,
         outbox=road.outbox,
@@ -49,9 +43,20 @@ async def test_inboxes_are_waited_for_together(road: Road) -> None:
         synchroniser=road.synchroniser,
         tracing=road.tracing,
         metrics=road.metrics,
-        clock=road.recover._clock,
-        inboxes={"one": ask, "other": ask},
+        clock=clock,
+        inboxes=inboxes,
     )
+
+
+async def test_inboxes_are_waited_for_together(road: Road) -> None:
+    """Two inboxes that answer only once both are asked: a run that asked one after the other would stand still."""
+    both = asyncio.Barrier(2)
+
+    async def ask(_budget: Budget) -> Counter[str]:
+        await both.wait()
+        return Counter(taken=1)
+
+    run = run_with({"one": ask, "other": ask}, road, road.recover._clock)
     async with asyncio.timeout(PATIENCE_SECONDS):
         summary = await run()
     assert summary["ok"], summary
@@ -184,18 +189,7 @@ async def test_what_a_run_wrote_is_told_by_it_however_long_its_inboxes_take(road
     await road.notify("a.txt")
     road.publisher.messages.clear()
     await road.fetch("update document_processing_jobs set last_rung_at = null")
-    run = RecoverRun(
-        settings=_recover_settings(road.url),
-        store=road.recover._store,
-        outbox=road.outbox,
-        relay=road.relay,
-        storage=road.bucket,
-        synchroniser=road.synchroniser,
-        tracing=road.tracing,
-        metrics=road.metrics,
-        clock=clock,
-        inboxes={"endless": endless},
-    )
+    run = run_with({"endless": endless}, road, clock)
     async with asyncio.timeout(PATIENCE_SECONDS):
         summary = await run()
     assert summary["ok"], summary

@@ -12,6 +12,7 @@ import pytest
 
 from shared.postgres import queries, recover
 from shared.postgres.pool import open_database
+from tests.plugins.plans import explained, fill, nodes
 from tests.plugins.postgres import PostgresServer
 
 JOBS = 200_000
@@ -76,18 +77,8 @@ ASKED: dict[tuple[str, str], tuple[dict[str, Any], set[str]]] = {
 def large(postgres_server: PostgresServer, migrated_template: str) -> Iterator[str]:
     """Give a database with 200,000 jobs: most done, 60,000 waiting and all rung for, a few in each other state."""
     with postgres_server.database(migrated_template) as name:
-        postgres_server.run(fill(postgres_server.dsn(name)))
+        postgres_server.run(fill(postgres_server.dsn(name), ROWS))
         yield postgres_server.dsn(name)
-
-
-async def fill(url: str) -> None:
-    """Write the rows."""
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in ROWS:
-            await connection.execute(statement, timeout=300)
-    finally:
-        await connection.close()
 
 
 ROWS = (
@@ -132,28 +123,6 @@ ROWS = (
     "alter table document_processing_jobs enable trigger user",
     "vacuum analyze",
 )
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield every node of a plan."""
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from nodes(child)
-
-
-async def explained(connection: asyncpg.Connection, file: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Run a query and return its plan with what each node has really read; nothing is kept."""
-    query = getattr(queries.load(file), name)
-    transaction = connection.transaction()
-    await transaction.start()
-    try:
-        plan = await connection.fetchval(
-            f"explain (analyze, format json) {query.sql}", *query._arguments(arguments), timeout=120
-        )
-    finally:
-        await transaction.rollback()
-    found: dict[str, Any] = json.loads(plan)[0]["Plan"]
-    return found
 
 
 def arguments_of(asked: dict[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import asyncpg
 import pytest
 
 from shared.postgres import queries
 from shared.postgres.replays import _START
+from tests.plugins.plans import fill, nodes
 from tests.plugins.postgres import PostgresServer
 
 WAITING = 2_000
@@ -40,25 +40,8 @@ ROWS = (
 def crowded(postgres_server: PostgresServer, migrated_template: str) -> Iterator[str]:
     """Give a database with thousands of batches that wait for one outcome, and many that have ended."""
     with postgres_server.database(migrated_template) as name:
-        postgres_server.run(fill(postgres_server.dsn(name)))
+        postgres_server.run(fill(postgres_server.dsn(name), ROWS))
         yield postgres_server.dsn(name)
-
-
-async def fill(url: str) -> None:
-    """Write the rows."""
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in ROWS:
-            await connection.execute(statement, timeout=300)
-    finally:
-        await connection.close()
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield every node of a plan."""
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from nodes(child)
 
 
 async def test_a_page_of_batches_is_found_without_reading_replays(crowded: str) -> None:
