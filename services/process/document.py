@@ -35,6 +35,7 @@ from shared.ports.stores import Saved, WorkQueue
 from shared.telemetry.instruments import MODEL_COST, MODEL_TOKENS, STAGE_SECONDS
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
+from shared.worker.gate import may_pass
 
 _log = structlog.get_logger(__name__)
 
@@ -303,5 +304,7 @@ class IndexDocument:
         """Report a stage; best effort, since the next commit moves it too. A report that fails is said, not raised."""
         try:
             await self._queue.enter(job.lease, stage)
-        except RetryableError as error:
+        except HeadraceError as error:
+            if not may_pass(error):
+                raise
             _log.warning("job.stage_not_reported", stage=stage.value, error_code=error.code)

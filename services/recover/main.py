@@ -15,23 +15,26 @@ from services.recover.run import CONNECTION_WAITS_SECONDS
 from services.recover.settings import RecoverSettings
 from shared.clock import SystemClock
 from shared.collector import resume
-from shared.errors import ConfigurationError, HeadraceError, RetryableError
+from shared.errors import ConfigurationError, HeadraceError
 from shared.runtime.app import run
 from shared.settings import load
 from shared.telemetry.logs import configure_logs, secret_values
+from shared.worker.gate import may_pass
 
 
 async def once(settings: RecoverSettings) -> int:
     """Make one run, comparing bucket and index too; return the exit code.
 
     Raises:
-        RetryableError: the database stayed away for some seconds; nothing was done.
+        HeadraceError: the database stayed away, or refused us, for some seconds; nothing was done.
     """
     for wait_seconds in CONNECTION_WAITS_SECONDS:
         await SystemClock().sleep(wait_seconds)
         try:
             return await _run(settings)
-        except RetryableError as error:
+        except HeadraceError as error:
+            if not may_pass(error):
+                raise
             away = error
     raise away
 

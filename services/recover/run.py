@@ -17,10 +17,11 @@ import structlog
 from services.recover.budget import Budget
 from services.recover.duties import prune, publish, queue, reconcile
 from services.recover.duties.cursor import Cursor
+from services.recover.duties.partly import PartlyDone
 from services.recover.gauges import Gauges
 from services.recover.settings import RecoverSettings
 from shared.clock import Clock
-from shared.errors import HeadraceError, RetryableError, code_of
+from shared.errors import HeadraceError, code_of
 from shared.ports.outbox import Outbox
 from shared.ports.pruning import PruningStore
 from shared.ports.storage import ObjectStore
@@ -30,7 +31,7 @@ from shared.telemetry.instruments import DEAD_LETTERS, RECOVER_ACTIONS, RECOVER_
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.tracing import Tracing
 from shared.worker.drift import DriftCheck
-from shared.worker.gate import is_outage
+from shared.worker.gate import may_pass
 from shared.worker.pruning import Keep
 from shared.worker.relay import Relay
 from shared.worker.sync import Synchroniser
@@ -165,7 +166,7 @@ class RecoverRun:
                     if name in now or last is None or last.cursor is not None or last.seconds_ago >= every_seconds:
                         due[name] = Cursor(None if last is None else last.cursor)
             except HeadraceError as error:
-                if not (isinstance(error, RetryableError) or is_outage(error)):
+                if not may_pass(error):
                     raise
                 _log.warning("recover.database_away", error_code=error.code)
                 errors["database"] = error.code
@@ -196,9 +197,11 @@ class RecoverRun:
         with self._tracing.span(f"recover {name}"):
             try:
                 counts = await duty(budget)
+            except PartlyDone as partly:
+                counts = partly.counts
+                self._failed(name, partly.error, errors)
             except Exception as error:  # noqa: BLE001 - one duty's failure must not stop the others; it is reported
-                errors[name] = code_of(error)
-                _log.error("recover.duty_failed", duty=name, error_code=code_of(error), exc_info=error)
+                self._failed(name, error, errors)
                 return
         duties[name] = {outcome: count + duties.get(name, {}).get(outcome, 0) for outcome, count in counts.items()}
         self._metrics.record(RECOVER_SECONDS, self._clock.monotonic() - started, duty=name)
@@ -208,6 +211,11 @@ class RecoverRun:
                 if (name, outcome) in LETTER_EVENTS:
                     origin, event = LETTER_EVENTS[name, outcome]
                     self._metrics.add(DEAD_LETTERS, count, origin=origin, event=event)
+
+    @staticmethod
+    def _failed(name: str, error: Exception, errors: dict[str, str]) -> None:
+        errors[name] = code_of(error)
+        _log.error("recover.duty_failed", duty=name, error_code=code_of(error), exc_info=error)
 
     async def _look(self, errors: dict[str, str]) -> None:
         try:

@@ -228,10 +228,11 @@ class PostgresReplayStore:
         resolved = reopened = 0
         async with self._db.transaction() as connection:
             for row in await self._sql.ended_jobs.all(connection, limit=limit):
-                if row["status"] == "cancelled":
+                if row["status"] != "completed":
                     await self._sql.supersede_replays.run(connection, letter_id=row["letter_id"])
+                became = "superseded" if row["status"] == "failed" else row["status"]
                 await self._sql.resolve_letter.run(
-                    connection, letter_id=row["letter_id"], resolution=f"the job was {row['status']}"
+                    connection, letter_id=row["letter_id"], resolution=f"the job was {became}"
                 )
                 resolved += 1
             silent = await self._sql.silent_messages.all(

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from shared.clock import Clock
-from shared.errors import code_of
+from shared.errors import RetryableError, code_of
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +32,11 @@ _SETTLED_SECONDS = 5.0  # one that closes again sooner goes on with the waits wh
 def is_outage(error: BaseException) -> bool:
     """Say whether this error means that the database is away, refuses us, or cannot lend a connection."""
     return code_of(error) in OUTAGE_CODES
+
+
+def may_pass(error: BaseException) -> bool:
+    """Say whether the same call may do later. A login that the database refuses may, and is not retryable otherwise."""
+    return isinstance(error, RetryableError) or is_outage(error)
 
 
 class Gate:

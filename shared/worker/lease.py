@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import structlog
 
 from shared.clock import Clock
-from shared.errors import LeaseLost, RetryableError
+from shared.errors import HeadraceError, LeaseLost
 from shared.model.job import Lease
 from shared.ports.stores import WorkQueue
+from shared.worker.gate import may_pass
 
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +54,9 @@ async def _beat(queue: WorkQueue, lease: Lease, clock: Clock, heartbeat_seconds:
         try:
             await queue.renew(lease)
             renewed_at = asked_at
-        except RetryableError as error:
+        except HeadraceError as error:
+            if not may_pass(error):
+                raise
             # The database is away: keep working while the lease surely holds, since a fenced write decides anyway.
             _log.warning("lease.not_renewed", job_id=str(lease.job_id), error_code=error.code)
             if clock.monotonic() - renewed_at > lease_seconds:

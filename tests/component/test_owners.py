@@ -306,3 +306,17 @@ async def test_a_question_whose_a_file_is_that_gets_lost_is_asked_by_the_compari
     await road.work_off()
     assert await road.in_step()
     assert (await road.recover())["duties"]["reconcile"]["stale"] == 0
+
+
+async def test_a_letter_of_nobodys_file_ends_when_a_newer_version_failed_too(road: Road) -> None:
+    """The retried version is never looked at again: its letter and batch wait no longer, the newer letter is open."""
+    job_id = await of_nobody(road)
+    await retry(road, job_id, "replay")
+    road.bucket.put("a.txt", b"beta")
+    await road.notify("a.txt")
+    for _ in range(2):
+        await road.recover()
+    letters = await road.fetch("select state from dead_letters order by first_seen_at")
+    assert letters == [("resolved",), ("open",)]
+    assert await road.value("select state from replays") == "superseded"
+    assert await road.value("select state from replay_batches") == "done"

@@ -6,6 +6,7 @@ The process is a fork of a warm one (`forks`, `server`). Linux only.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -30,6 +31,7 @@ _MEMORY_POLL_SECONDS = 0.1
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _BUFFER_BYTES = 256 * 1024
 _START_ATTEMPTS = 2
+_WAITS = "The process that reads files could not be started; the file waits until it can be."
 
 
 class ChildExtractor:
@@ -74,10 +76,10 @@ class ChildExtractor:
         self._open = False
 
     async def __aenter__(self) -> Self:
-        """Start the warm process, and do not wait for it."""
+        """Start the warm process, and do not wait for it. One that cannot be started is tried again for each file."""
         self._open = True
-        async with self._choosing:
-            await self._choose_server()
+        with contextlib.suppress(ReaderUnavailable):  # logged; `ping` says so until it can be
+            await self._choose()
         return self
 
     async def __aexit__(
@@ -97,8 +99,7 @@ class ChildExtractor:
         Raises:
             ReaderUnavailable: the process that forks the readers does not start; its last words are in the log.
         """
-        async with self._choosing:
-            server = await self._choose_server()
+        server = await self._choose()
         if not await server.is_ready():
             raise ReaderUnavailable("The process that reads files does not start.")
 
@@ -151,7 +152,10 @@ class ChildExtractor:
     async def _start(self) -> _Child:
         # A server that died before it forked has not touched the file: the next one is asked.
         for _ in range(_START_ATTEMPTS):
-            child, far_end = await _Child.prepare(self._work_dir)
+            try:
+                child, far_end = await _Child.prepare(self._work_dir)
+            except OSError as error:
+                raise _unavailable(error) from error
             self._children.add(child)
             try:
                 with far_end:
@@ -161,11 +165,21 @@ class ChildExtractor:
                         child.fork = server.fork(far_end)
                 if await child.has_started(self._memory_limit_bytes):
                     return child
+            except OSError as error:  # no process, memory, descriptor or program for the server
+                await self._end(child)
+                raise _unavailable(error) from error
             except BaseException:
                 await self._end(child)
                 raise
             await self._end(child)
-        raise ReaderUnavailable("The process that reads files could not be started; the file waits until it can be.")
+        raise ReaderUnavailable(_WAITS)
+
+    async def _choose(self) -> ForkServer:
+        try:
+            async with self._choosing:
+                return await self._choose_server()
+        except OSError as error:
+            raise _unavailable(error) from error
 
     async def _choose_server(self) -> ForkServer:
         """Return the server to be asked next: the present one, unless it is dead or has served its number."""
@@ -284,6 +298,11 @@ class _Child:
                     self._verdict = "it takes too much memory to read"
                 return
             await asyncio.sleep(_MEMORY_POLL_SECONDS)
+
+
+def _unavailable(error: OSError) -> ReaderUnavailable:
+    _log.error("extract.server_unusable", error=f"{type(error).__name__}: {error.strerror}")
+    return ReaderUnavailable(_WAITS)
 
 
 def _not_empty(path: Path) -> Path:

@@ -9,6 +9,7 @@ import structlog
 
 from services.recover.budget import Budget
 from services.recover.duties.cursor import Cursor
+from services.recover.duties.partly import PartlyDone
 from shared.errors import Conflict
 from shared.ports.pruning import PruningStore
 from shared.worker.pruning import BATCH, Keep, prune_by_age
@@ -23,7 +24,7 @@ async def prune(store: PruningStore, budget: Budget, cursor: Cursor, *, keep: Ke
     """Remove what is old in batches until nothing is left or the budget is spent; then `unfinished` is counted.
 
     Raises:
-        Exception: the first of those that kept a kind from being removed; all others were done.
+        PartlyDone: with the first of what kept a kind from being removed; all others were done.
     """
     counts: Counter[str] = Counter(
         outbox=0, ledger=0, runs=0, jobs=0, documents=0, letters=0, replays=0, claims=0, vectors=0
@@ -40,10 +41,10 @@ async def prune(store: PruningStore, budget: Budget, cursor: Cursor, *, keep: Ke
         await _prune_vectors(store, budget, cursor, counts)
     except Exception as error:  # noqa: BLE001 - what was wrong first is what the run says
         failed = failed or error
-    if failed is not None:
-        raise failed
     if budget.spent:
         counts["unfinished"] = 1
+    if failed is not None:
+        raise PartlyDone(counts, failed)
     return counts
 
 

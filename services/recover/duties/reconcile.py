@@ -6,6 +6,7 @@ from collections import Counter
 
 from services.recover.budget import Budget
 from services.recover.duties.cursor import Cursor
+from services.recover.duties.partly import PartlyDone
 from shared.worker.drift import DriftCheck, DriftClass
 
 
@@ -16,8 +17,8 @@ async def reconcile(check: DriftCheck, budget: Budget, cursor: Cursor) -> Counte
     The counts are those of the whole comparison, also when it took several runs.
 
     Raises:
-        Exception: why many objects in a row could not be decided on, or a side not be listed; the next run goes on
-            behind the last name that was compared.
+        PartlyDone: with why many objects in a row could not be decided on, or a side not be listed; the next run goes
+            on behind the last name that was compared.
     """
     counts: Counter[str] = Counter(compared=0, **dict.fromkeys(DriftClass, 0), repaired=0, settled=0, errors=0)
     start = cursor.start or {}
@@ -29,5 +30,5 @@ async def reconcile(check: DriftCheck, budget: Budget, cursor: Cursor) -> Counte
         cursor.stopped = {"after": report.after, "counts": dict(counts)}
         counts["unfinished"] = 1
     if report.gave_up is not None:
-        raise report.gave_up
+        raise PartlyDone(counts, report.gave_up)
     return counts

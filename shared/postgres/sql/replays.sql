@@ -173,9 +173,12 @@ where batch_id = :id and state = 'staged'
   and not exists (select from dead_letters l where l.id = replays.letter_id and l.state = 'replaying')
 
 -- name: ended_jobs
--- Letters that wait for jobs which have ended without saying so to them.
+-- Letters that wait for jobs which have ended without saying so to them; one that failed and whose file has a newer
+-- version by now will not begin again either.
 select l.id as letter_id, j.status from dead_letters l join document_processing_jobs j on j.id = l.job_id
-where l.state = 'replaying' and l.origin = 'job' and j.status in ('completed', 'cancelled')
+left join documents d on d.id = j.document_id
+where l.state = 'replaying' and l.origin = 'job'
+  and (j.status in ('completed', 'cancelled') or j.status = 'failed' and d.generation is distinct from j.generation)
   and not exists (select from replays r where r.letter_id = l.id and r.state = 'staged')
 order by l.id limit :limit for update of l skip locked
 

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from shared.errors import DependencyUnavailable, LeaseLost
+from shared.errors import AuthenticationError, DependencyUnavailable, LeaseLost
 from shared.model.job import Lease
 from shared.worker.lease import under_lease
 from tests.plugins.clock import ManualClock
@@ -136,3 +136,20 @@ async def test_cancelling_the_caller_cancels_the_work() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert stopped.is_set()
+
+
+async def test_a_login_that_is_refused_does_not_end_the_work() -> None:
+    """While a password is being changed the work goes on as long as the lease holds, as when the database is away."""
+    clock, renewals, entered, finish = ManualClock(), Renewals(), asyncio.Event(), asyncio.Event()
+    renewals.error = AuthenticationError(code="DATABASE_LOGIN_REFUSED")
+
+    async def work() -> str:
+        entered.set()
+        await finish.wait()
+        return "result"
+
+    task = run(renewals, clock, work())
+    await started(entered, task)
+    await beat(clock, renewals, 20)
+    finish.set()
+    assert await task == "result"

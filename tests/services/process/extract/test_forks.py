@@ -286,6 +286,21 @@ async def test_a_worker_that_can_read_nothing_says_why_and_is_not_ready(
             assert await read(broken)
 
 
+async def test_a_worker_without_room_for_a_process_lets_its_files_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No program, no process or no folder to be had: no file is to blame, and the worker says that it is not ready."""
+    async with ChildExtractor(work_dir=tmp_path, files_per_server=1) as crowded:
+        assert await read(crowded)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+        for ask in (read(crowded), crowded.ping()):
+            with pytest.raises(ReaderUnavailable):
+                await ask
+    async with ChildExtractor(work_dir=tmp_path / "no folder") as homeless:
+        with pytest.raises(ReaderUnavailable):
+            await read(homeless)
+
+
 async def test_all_die_with_their_parent(tmp_path: Path, long_text: Path) -> None:
     """When the whole service is killed in the middle of a file, server and fork do not live on."""
     code = (
