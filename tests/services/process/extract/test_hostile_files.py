@@ -18,7 +18,7 @@ from shared.errors import UnprocessableContent
 from shared.model import media
 from tests.plugins import fuzzing, hostile
 from tests.plugins.bombs import BOMBS, DEEP, parts_of
-from tests.plugins.fuzzing import VERDICTS, at_rest, outcome_of
+from tests.plugins.fuzzing import VERDICTS, at_rest, outcome_of, reading
 from tests.plugins.hostile import WORDS, archive, open_document, pdf, word
 from tests.services.process.extract.processes import children
 
@@ -51,7 +51,7 @@ async def ends_of(names: tuple[str, ...], folder: Path) -> dict[str, str]:
     ends: dict[str, str] = {}
     slots = asyncio.Semaphore(2)
     outside = children()
-    others = len(psutil.Process().children(recursive=True))  # servers of other tests
+    others = reading(psutil.Process())
     async with ChildExtractor(work_dir=work_dir, memory_limit_bytes=MEMORY_BYTES, deadline_seconds=100) as extractor:
 
         async def read(name: str) -> None:
