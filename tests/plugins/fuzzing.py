@@ -66,7 +66,7 @@ async def fuzz(
     ends: list[End] = []
     clock = SystemClock()
     slots, numbers = asyncio.Semaphore(at_once), count()
-    others = len(psutil.Process().children(recursive=True))
+    others = reading(psutil.Process())
     with TemporaryDirectory(prefix="headrace-fuzz-") as name:
         folder, work_dir = Path(name) / "files", Path(name) / "work"
         folder.mkdir()
