@@ -20,6 +20,10 @@ _CREDENTIALS_CLASS = "28"
 
 def translate(error: BaseException) -> HeadraceError | None:
     """Return what an error of the driver means to the product; None for those that are bugs in a query."""
+    if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
+        # A migration has changed what a statement returns since this process prepared it. By now asyncpg has dropped
+        # what it remembered, on all connections of the pool: the next try works.
+        return DependencyUnavailable("the schema was changed under a transaction.", code="DATABASE_UNAVAILABLE")
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         if state in _CONFLICT:

@@ -235,6 +235,27 @@ async def test_a_stage_report_that_cannot_be_written_does_not_fail_the_job(road:
     assert [row["stage"] for row in stages] == ["pending", "downloading", "processing", "embedding", "completed"]
 
 
+async def test_a_column_that_a_migration_adds_charges_no_attempt(road: Road) -> None:
+    """A job at its last attempt outlives an upgrade of the schema; only the batch in hand is repeated."""
+    await one_job(road)
+    await road.fetch("update document_processing_jobs set max_attempts = 1")
+    embed = road.embedder.embed
+
+    async def upgrade_then_embed(*arguments: object, **named: object) -> object:
+        if len(road.embedder.calls) == 1:
+            await road.fetch("alter table document_processing_jobs add column if not exists later text")
+            await road.fetch("alter table documents add column if not exists later text")
+        return await embed(*arguments, **named)
+
+    road.embedder.embed = upgrade_then_embed
+    assert (await road.ring()).name == "deferred"
+    assert await road.value("select attempts from document_processing_jobs") == 0
+    await road.shift_clock(60)
+    await road.work_off()
+    assert await road.in_step()
+    assert await road.value("select attempts from document_processing_jobs") == 1
+
+
 async def test_a_file_that_says_nothing_leaves_nothing_behind(road: Road, tmp_path: object) -> None:
     """A refused file ends with its code, and its temporary folder is gone."""
     folder = str(tmp_path)

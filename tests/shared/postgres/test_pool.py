@@ -199,3 +199,27 @@ async def test_a_server_that_only_reads_is_an_outage(database_url: str) -> None:
                 await connection.execute("delete from documents")
         assert caught.value.code == "DATABASE_UNAVAILABLE"
         assert is_outage(caught.value)
+
+
+async def test_a_column_that_a_migration_adds_is_an_outage_of_one_moment(database_url: str) -> None:
+    """A transaction in which rows are of another shape than when it was asked before fails; the next one does not."""
+    async with open_database(database_url, size=2) as database:
+        migration = await asyncpg.connect(database_url)
+
+        async def ask() -> None:
+            async with database.transaction() as connection:
+                await connection.fetch("select * from documents")
+
+        try:
+            async with asyncio.TaskGroup() as group, database.transaction() as connection:
+                await connection.fetch("select * from documents")
+                await group.create_task(ask())  # on the pool's other connection
+            await migration.execute("alter table documents add column later text")
+        finally:
+            await migration.close()
+        with pytest.raises(DependencyUnavailable) as caught:
+            await ask()
+        assert is_outage(caught.value)
+        async with asyncio.TaskGroup() as group, database.transaction() as connection:
+            await connection.fetch("select * from documents")
+            await group.create_task(ask())
