@@ -25,7 +25,7 @@ class Sink:
     """Takes the stored bytes of an object and writes the content to a file, hashing both.
 
     Stored bytes are checked against size and checksum; what is stored with gzip as its content encoding is unpacked,
-    up to `limit_bytes`.
+    all its members together up to `limit_bytes`.
     """
 
     def __init__(
@@ -86,8 +86,13 @@ class Sink:
         assert self._unpacker is not None
         try:
             while data:
+                if self._unpacker.eof:  # further members may follow, with zeros between them
+                    data = data.lstrip(b"\0")
+                    if not data:
+                        return
+                    self._unpacker = zlib.decompressobj(_GZIP_WINDOW)
                 self._keep(self._unpacker.decompress(data, _BLOCK_BYTES))
-                data = self._unpacker.unconsumed_tail
+                data = self._unpacker.unconsumed_tail or self._unpacker.unused_data
         except zlib.error:
             raise UnprocessableContent("The object says it is packed with gzip, but is not.", code="CORRUPT") from None
 
