@@ -73,7 +73,11 @@ class SpaceStore(Protocol):
         ...
 
     async def fill(self, space: EmbeddingSpace) -> None:
-        """Make a space if it is new, and have new text embedded into it from now on, if it is not so already."""
+        """Make a space if it is new, and have new text embedded into it from now on, if it is not so already.
+
+        Raises:
+            Conflict: it is new, and something reads or writes vectors for so long that it was not made; ask again.
+        """
         ...
 
     async def organizations(self) -> list[str]:

@@ -171,6 +171,8 @@ class PostgresSpaceStore:
 
     async def fill(self, space: EmbeddingSpace) -> None:  # noqa: D102
         async with self._db.transaction() as connection:
+            # A new partition needs all vectors to itself for a moment, and everybody waits behind whoever asks for it.
+            await self._sql.wait_briefly.run(connection)
             space_id = await add(connection, space)
             await self._sql.refill_space.run(connection, space_id=space_id)
 

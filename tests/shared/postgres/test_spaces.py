@@ -1,4 +1,4 @@
-"""Switching to a space while it is dropped: whatever comes of it, one space is active, and it is whole."""
+"""Spaces that are made, switched to and dropped while others are at work: one is active, whole, and searched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.errors import Conflict, InvalidRequest, NotFound
-from shared.model.space import EmbeddingSpace
+from shared.model.space import EmbeddingSpace, SpaceState
 from shared.postgres.pool import Database, open_database
 from shared.postgres.spaces import PostgresSpaceStore
 from tests.plugins.stack import eventually
@@ -82,3 +82,26 @@ async def test_a_space_that_is_gone_is_not_switched_to(database: Database) -> No
     with pytest.raises(NotFound):
         switch.result()
     assert (await store.wanted(FIRST)).active == FIRST
+
+
+async def test_a_space_is_not_made_at_the_cost_of_those_who_search(database: Database) -> None:
+    """A long reader of vectors makes a new space wait for seconds, and nobody else wait behind it."""
+    store = PostgresSpaceStore(database)
+    third = EmbeddingSpace(model="third", dimensions=8)
+    async with database.transaction() as connection:
+        await connection.fetch("select from embeddings")
+
+        async def fill() -> None:
+            async with asyncio.timeout(20):
+                await store.fill(third)
+
+        async def search() -> None:
+            async with database.get_connection() as other:
+                await other.fetch("select from embeddings", timeout=10)
+
+        with pytest.raises(Conflict):
+            await asyncio.create_task(fill())
+        await asyncio.create_task(search())
+    assert await store.find(third) is None
+    await store.fill(third)
+    assert await store.find(third) == SpaceState.FILLING
