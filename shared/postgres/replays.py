@@ -41,7 +41,7 @@ MAX_ATTRIBUTES = 98
 """What Pub/Sub takes, less what is added; a message beyond would stay in the outbox for ever."""
 
 _NOT_SENT_AGAIN = ("CloudPubSub", "googclient_")
-_NOT_SENDABLE = frozenset({"topic", "data", "ordering_key", "retry", "timeout", LETTER_ID, REPLAY_COUNT})
+_NOT_SENDABLE = frozenset({"self", "topic", "data", "ordering_key", "retry", "timeout", LETTER_ID, REPLAY_COUNT})
 """Names that the publishing library cannot send as attributes, and our own, which are set anew."""
 
 _BUSY_SECONDS = 0.2

@@ -25,9 +25,8 @@ from shared.telemetry.instruments import PUBLISHED
 from shared.telemetry.metrics import Metrics
 
 _GRACE_SECONDS = 2.0  # more than the library needs to report its own deadline
-_RESERVED = frozenset(
-    {"topic", "data", "ordering_key", "retry", "timeout"}
-)  # its parameters; attributes are the others
+_RESERVED = frozenset({"self", "topic", "data", "ordering_key", "retry", "timeout"})
+"""The library's own parameters, `self` among them; attributes are whatever other names it is called with."""
 
 
 class PubSubPublisher:

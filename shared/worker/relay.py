@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -11,7 +11,7 @@ import structlog
 from opentelemetry.trace import SpanKind
 
 from shared.clock import Clock
-from shared.errors import HeadraceError
+from shared.errors import HeadraceError, code_of
 from shared.events.envelope import TRACE_PARENT
 from shared.ports.broker import Message, Publisher
 from shared.ports.outbox import Outbox, Sent
@@ -78,14 +78,18 @@ class Relay:
             stopped.cancel()
 
     async def _publish(self, messages: Sequence[Message]) -> Sequence[bool]:
-        failures = await asyncio.gather(*(self._publish_one(message) for message in messages))
+        errors = await asyncio.gather(*(self._publish_one(message) for message in messages))
         # A line for each cause: a topic that refuses would write hundreds each second.
-        causes = Counter((message.topic, code) for message, code in zip(messages, failures, strict=True) if code)
-        for (topic, code), count in causes.items():
-            _log.warning("relay.publish_failed", topic=topic, error_code=code, messages=count)
-        return [code is None for code in failures]
+        causes: defaultdict[tuple[str, str], list[Exception]] = defaultdict(list)
+        for message, error in zip(messages, errors, strict=True):
+            if error is not None:
+                causes[message.topic, code_of(error)].append(error)
+        for (topic, code), met in causes.items():
+            unknown = None if isinstance(met[0], HeadraceError) else met[0]
+            _log.warning("relay.publish_failed", topic=topic, error_code=code, messages=len(met), exc_info=unknown)
+        return [error is None for error in errors]
 
-    async def _publish_one(self, message: Message) -> str | None:
+    async def _publish_one(self, message: Message) -> Exception | None:
         """Return why the broker did not store it, or None."""
         with self._tracing.span(
             f"publish {message.topic}",
@@ -95,6 +99,6 @@ class Relay:
         ):
             try:
                 await self._publisher.publish(message)
-            except HeadraceError as error:
-                return error.code
+            except Exception as error:  # noqa: BLE001 - raised, it would undo the marks of all that are stored beside it
+                return error
         return None

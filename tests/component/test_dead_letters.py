@@ -246,7 +246,7 @@ async def test_one_letter_that_cannot_be_kept_does_not_keep_others_out(desk: Des
 async def test_an_outage_of_ours_is_replayed_by_itself_once(desk: Desk) -> None:
     """A notification that died unrecorded goes back to its topic; handled, it is resolved; dead again, it waits."""
     desk.road.bucket.put("a.txt", b"text")
-    await desk.take_in(undelivered("a.txt"), undelivered("b.txt"))
+    await desk.take_in(undelivered("a.txt", self="not sendable", timeout="nor this"), undelivered("b.txt"))
     counts = await replays_duty(desk.replays, desk.budget(), batch_size=50)
     assert (counts["automatic"], counts["replayed"]) == (1, 2)
     one, two = await desk.published()

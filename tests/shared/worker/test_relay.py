@@ -6,9 +6,11 @@ import asyncio
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from shared.clock import SystemClock
 from shared.errors import DependencyUnavailable
+from shared.ports.broker import Message
 from shared.ports.outbox import Publish, Sent
 from shared.telemetry.tracing import Tracing
 from shared.worker.relay import Relay
@@ -60,3 +62,45 @@ async def test_a_round_that_fails_is_not_the_last(error: Exception) -> None:
             await outbox.asked.wait()
             await relay.stop()
     assert outbox.errors == []
+
+
+class OneBatch(FailingOutbox):
+    """An outbox with three messages; remembers what it is told of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stored: list[bool] = []
+
+    async def send(
+        self,
+        publish: Publish,
+        *,
+        limit: int,
+        job_id: UUID | None = None,
+        older_than_seconds: float = 0,
+        without: frozenset[str] = frozenset(),
+    ) -> Sent:
+        self.stored = list(await publish([Message(topic="work", data=name) for name in (b"a", b"odd", b"b")]))
+        return Sent()
+
+
+class OddPublisher(RecordingPublisher):
+    """Meets a fault of the client library in one message."""
+
+    async def publish(self, message: Message) -> str:
+        if message.data == b"odd":
+            raise TypeError("publish() got multiple values for argument 'self'")
+        return await super().publish(message)
+
+
+async def test_a_message_that_raises_what_nobody_expects_keeps_no_other_back() -> None:
+    """Whatever one message meets, the outbox learns which were stored, and the cause is written once, with a code."""
+    outbox, publisher = OneBatch(), OddPublisher()
+    with capture_logs() as lines:
+        async with Tracing("test") as tracing:
+            await Relay(outbox, publisher, tracing=tracing, clock=HurriedClock()).flush()
+    assert outbox.stored == [True, False, True]
+    assert [message.data for message in publisher.messages] == [b"a", b"b"]
+    [line] = [line for line in lines if line["event"] == "relay.publish_failed"]
+    assert (line["topic"], line["error_code"], line["messages"]) == ("work", "INTERNAL", 1)
+    assert isinstance(line["exc_info"], TypeError)
