@@ -28,6 +28,23 @@ def test_an_impossible_owner_in_the_metadata_is_nobody(name: str) -> None:
     assert owner_of(template=None, default="fallback")(live) is None
 
 
+def test_the_keys_are_the_same_in_any_case() -> None:
+    """A tool that writes keys with capitals says no less whose the file is: taken for silence, all would see it."""
+    bucket, rule = SimulatedBucket(), owner_of(template=TEMPLATE, default="fallback")
+    live = bucket.put("acme/u1/a.txt", b"", **{"Organization-Id": "said", "USER-ID": "u2"})
+    assert rule(live) == Owner(organization_id="said", user_id="u2")
+    assert rule(bucket.put("a.txt", b"", **{"ORGANIZATION-ID": "a b"})) is None
+    twice = bucket.put("a.txt", b"", **{"Organization-Id": "said", "organization-id": "said"})
+    assert rule(twice) == Owner(organization_id="said")
+
+
+@pytest.mark.parametrize("key", ["organization-id", "user-id"])
+def test_two_spellings_that_differ_are_nobody(key: str) -> None:
+    """Which of the two is meant is not for us to guess."""
+    metadata = {"organization-id": "said"} | {key: "said", key.title(): "other"}
+    assert owner_of(template=None, default="fallback")(SimulatedBucket().put("a.txt", b"", **metadata)) is None
+
+
 def test_a_template_without_an_organization_is_refused() -> None:
     """The setting is checked when the service starts."""
     with pytest.raises(ConfigurationError):
