@@ -40,6 +40,10 @@ from shared.worker.gate import may_pass
 _log = structlog.get_logger(__name__)
 
 CHUNKS_PER_BATCH = 64
+
+SECONDS_PER_BATCH = 60.0
+"""After so long what was read is committed, however little it is: pages may take long, and a delivery ends."""
+
 _WITH_PAGES = media.IMAGES | {media.PDF, media.EML, media.MSG}
 _SPANS = {
     Stage.DOWNLOADING: "download",
@@ -154,6 +158,7 @@ class IndexDocument:
             reader = f"{self._pages.reader}/{self._embedder.max_tokens}"
             before = await self._files_read.claim_file(job.lease, content_sha256=downloaded.sha256, reader=reader)
             if before is not None:
+                time.check()
                 return before.to_checkpoint()
         with self._timed(Stage.PROCESSING, {"headrace.media_type": media_type}):
             return await self._extract(job, path, media_type, checkpoint, time)
@@ -175,13 +180,15 @@ class IndexDocument:
             first_ordinal=done["chunks"],
         )
         batch: list[Chunk] = []
+        stored_at = self._clock.monotonic()
 
         async def store(read: PagesRead | None, **ends: bool) -> None:
-            nonlocal batch
+            nonlocal batch, stored_at
             done["chunks"] += len(batch)
             done["tokens"] += await self._count(batch)
             await self._queue.add_chunks(job.lease, batch, checkpoint=done | ends, read=read)
-            batch = []
+            batch, stored_at = [], self._clock.monotonic()
+            time.check()
 
         # Closed at once when the loop is left early: an abandoned generator would keep its child process.
         async with aclosing(self._extractor.extract(path, media_type=media_type, start=done["segments"])) as found:
@@ -195,16 +202,15 @@ class IndexDocument:
                 # In a thread: tokenizing a long segment would hold the loop, and with it the heartbeats.
                 batch += await asyncio.to_thread(chunker.feed, segment if page is None else page.segment)
                 done["segments"] = segment.index + 1
-                if page is not None or len(batch) >= CHUNKS_PER_BATCH or time.is_over:
+                is_due = self._clock.monotonic() - stored_at >= SECONDS_PER_BATCH or time.is_over
+                if page is not None or len(batch) >= CHUNKS_PER_BATCH or is_due:
                     await store(none_read if page is None else page.read)  # what was paid for is kept at once
-                    time.check()
         batch += chunker.finish()
         if not done["chunks"] + len(batch):
             if refused:
                 raise refusals(refused)
             raise UnprocessableContent("No text was found in the file.", code="NO_TEXT")
         await store(none_read, extracted=True)
-        time.check()
         return done
 
     async def _count(self, chunks: Sequence[Chunk]) -> int:
@@ -227,7 +233,7 @@ class IndexDocument:
                     if ours:
                         sent += await self._embed_batch(job, ours)
                         looked_at = self._clock.monotonic()
-                    time.check()
+                    time.check(committed=bool(ours))
                 if elsewhere:
                     await self._clock.sleep(LOOK_SECONDS)
                 elif len(missing) < TEXTS_PER_LOOK:

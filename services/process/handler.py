@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind
 
 from services.process.quarantine import Quarantine
 from services.process.registry import Registry, handle
-from services.process.slices import GRACE_SECONDS, Paused, SliceOver
+from services.process.slices import GRACE_SECONDS, Paused, SliceOver, watched
 from shared.clock import Clock
 from shared.errors import HeadraceError, InvalidRequest, LeaseLost, RetryableError, Superseded
 from shared.events.catalogue import WorkBell
@@ -70,7 +70,8 @@ class AnswerBell:
     ) -> None:
         """Take the registry of job types and the ports. With a gate, how a job ended is recorded across an outage.
 
-        With `slice_seconds` a delivery has an end: a handler that does not stop by itself soon after is stopped.
+        With `slice_seconds` a delivery has an end: a handler that does not stop by itself soon after is stopped, which
+        costs an attempt if it has committed nothing by then.
         """
         self._worker, self._handlers, self._queue = worker, handlers, queue
         self._dead_letters, self._synchroniser, self._relay = dead_letters, synchroniser, relay
@@ -134,17 +135,8 @@ class AnswerBell:
         return outcome
 
     async def _attempt(self, job: Job) -> Outcome:
-        hard_seconds = None if self._slice_seconds is None else self._slice_seconds + GRACE_SECONDS
         try:
-            async with asyncio.timeout(hard_seconds) as hard:
-                await under_lease(
-                    handle(self._handlers, job),
-                    queue=self._queue,
-                    lease=job.lease,
-                    clock=self._clock,
-                    heartbeat_seconds=self._heartbeat_seconds,
-                    lease_seconds=self._lease_seconds,
-                )
+            await self._work(job)
         except SliceOver:
             return await self._across_outages(lambda: self._hand_on(job))
         except Paused:
@@ -159,11 +151,39 @@ class AnswerBell:
         except Superseded as error:
             return await self._superseded(job, error)
         except Exception as error:  # noqa: BLE001 - every failure is recorded on the job, by the one policy
-            if isinstance(error, TimeoutError) and hard.expired():
-                error = RetryableError("One step of the work takes longer than a delivery may.", code="SLICE_TOO_SHORT")
             return await self._failed(job, error)
         _log.info("job.completed")
         return DONE
+
+    async def _work(self, job: Job) -> None:
+        """Do the work under its lease, to the end of the delivery at most.
+
+        Raises:
+            SliceOver: the work stopped with its slice; or it was stopped within a step, with something new committed.
+            RetryableError: `SLICE_TOO_SHORT`: it was stopped, and nothing was.
+            Exception: whatever else the work raised.
+        """
+        hard = asyncio.timeout(None if self._slice_seconds is None else self._slice_seconds + GRACE_SECONDS)
+        with watched() as progress:
+            try:
+                async with hard:
+                    await under_lease(
+                        handle(self._handlers, job),
+                        queue=self._queue,
+                        lease=job.lease,
+                        clock=self._clock,
+                        heartbeat_seconds=self._heartbeat_seconds,
+                        lease_seconds=self._lease_seconds,
+                    )
+            except TimeoutError:
+                if not hard.expired():
+                    raise
+                _log.warning("job.step_stopped", handed_on=progress.is_made)
+                if progress.is_made:
+                    raise SliceOver from None
+                raise RetryableError(
+                    "One step of the work takes longer than a delivery may.", code="SLICE_TOO_SHORT"
+                ) from None
 
     async def _failed(self, job: Job, error: Exception) -> Outcome:
         failure = describe(error)

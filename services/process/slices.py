@@ -2,9 +2,17 @@
 
 A handler that works in slices asks after each batch that it has committed. When the time is over it raises `SliceOver`;
 the job goes back to the queue uncharged, and the next delivery goes on from the checkpoint.
+
+A step may begin in time and still be at work when the delivery ends. Whoever then stops it asks whether anything was
+committed before: a job that gets on is handed on as well, however long its steps are.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 from shared.clock import Clock
 
@@ -20,6 +28,27 @@ class Paused(Exception):
     """Not a failure: the handler has put its job back itself, with everything that was done, to go on later."""
 
 
+@dataclass(slots=True)
+class Progress:
+    """Whether anything was committed that a successor does not do again."""
+
+    is_made: bool = False
+
+
+_progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
+
+
+@contextmanager
+def watched() -> Iterator[Progress]:
+    """Give what the slices of the work within say of its progress; it is still told when the work was stopped."""
+    progress = Progress()
+    before = _progress.set(progress)
+    try:
+        yield progress
+    finally:
+        _progress.reset(before)
+
+
 class Slice:
     """The time of one delivery; without a bound it is never over."""
 
@@ -33,11 +62,15 @@ class Slice:
         """Whether to commit what there is and stop."""
         return self._until is not None and self._clock.monotonic() >= self._until
 
-    def check(self) -> None:
+    def check(self, *, committed: bool = True) -> None:
         """Return while there is time; to be called right after a commit, so that every slice gets somewhere.
+
+        Whoever watches hears of it, unless nothing was `committed`, since all was left to others.
 
         Raises:
             SliceOver: there is none left.
         """
+        if committed and (progress := _progress.get()) is not None:
+            progress.is_made = True
         if self.is_over:
             raise SliceOver

@@ -4,37 +4,115 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.process.document import IndexDocument
+from services.process.document import SECONDS_PER_BATCH, IndexDocument
 from services.process.handler import HANDED_ON, AnswerBell
-from services.process.slices import GRACE_SECONDS, Slice, SliceOver
-from shared.clock import SystemClock
+from services.process.slices import GRACE_SECONDS, Slice, SliceOver, watched
+from shared.clock import Clock, SystemClock
+from shared.model.document import Segment
 from shared.model.job import Job, JobType, Lane
 from shared.model.outcome import BUSY
+from shared.ports.models import Embeddings, Extractor, Purpose
 from shared.ports.stores import Failure
 from shared.worker.gate import Gate
 from shared.worker.retry import RetryPolicy
-from tests.fakes import LineExtractor
+from tests.fakes import HashEmbedder, LineExtractor
 from tests.plugins.clock import ManualClock
 from tests.plugins.road import Road
 
 LINES = 70
 """More than one batch of chunks (64)."""
 
+HARD_SECONDS = 15.0
+"""When a delivery is stopped; less than a heartbeat."""
 
-def sliced(road: Road, *, seconds: float, hard_seconds: float = 60.0, work: Any = None) -> AnswerBell:
+STATE = "select status, attempts, error_code from document_processing_jobs"
+
+
+@pytest.fixture
+async def too_long(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Give what moves the loop's clock behind the end of every delivery that has begun."""
+    loop = asyncio.get_running_loop()
+    really, passed = loop.time, 0.0
+
+    def move() -> None:
+        nonlocal passed
+        passed += HARD_SECONDS
+
+    monkeypatch.setattr(loop, "time", lambda: really() + passed)
+    return move
+
+
+class UnevenEmbedder(HashEmbedder):
+    """One batch of each delivery goes through; the next takes longer than the delivery may."""
+
+    def __init__(self, too_long: Callable[[], None]) -> None:
+        super().__init__()
+        self._too_long, self.through = too_long, 0
+
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:
+        if self.through:
+            self.through = 0
+            self._too_long()
+            await asyncio.Event().wait()
+        self.through += 1
+        return await super().embed(texts, purpose=purpose)
+
+
+class StuckEmbedder(HashEmbedder):
+    """All goes through but one text, which takes longer than any delivery may."""
+
+    def __init__(self, too_long: Callable[[], None], text: str) -> None:
+        super().__init__()
+        self._too_long, self._text = too_long, text
+
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:
+        if self._text in texts:
+            self._too_long()
+            await asyncio.Event().wait()
+        return await super().embed(texts, purpose=purpose)
+
+
+class SlowExtractor(LineExtractor):
+    """Each line takes `seconds`, and the third of a reading longer than the delivery may."""
+
+    def __init__(self, too_long: Callable[[], None], clock: ManualClock, seconds: float) -> None:
+        self._too_long, self._clock, self._seconds = too_long, clock, seconds
+        self.starts: list[int] = []
+
+    async def extract(self, path: Path, *, media_type: str, start: int = 0) -> AsyncIterator[Segment]:
+        self.starts.append(start)
+        async for segment in super().extract(path, media_type=media_type, start=start):
+            if segment.index == start + 2:
+                self._too_long()
+                await asyncio.Event().wait()
+            self._clock.advance(self._seconds)
+            yield segment
+
+
+def sliced(
+    road: Road,
+    *,
+    seconds: float,
+    hard_seconds: float = 60.0,
+    work: Any = None,
+    extractor: Extractor | None = None,
+    clock: Clock | None = None,
+) -> AnswerBell:
     """Return a worker whose deliveries have an end."""
     index = IndexDocument(
         queue=road.queue,
         storage=road.bucket,
-        extractor=LineExtractor(),
+        extractor=extractor or LineExtractor(),
         embedder=road.embedder,
         tracing=road.tracing,
         metrics=road.metrics,
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         max_object_bytes=1 << 20,
         slice_seconds=seconds,
     )
@@ -56,9 +134,9 @@ def sliced(road: Road, *, seconds: float, hard_seconds: float = 60.0, work: Any 
     )
 
 
-async def upload(road: Road) -> None:
+async def upload(road: Road, lines: int = LINES) -> None:
     """Put a file of many batches into the bucket, and have it decided."""
-    road.bucket.put("long.txt", "\n".join(f"Valve {number} opens." for number in range(LINES)).encode())
+    road.bucket.put("long.txt", "\n".join(f"Valve {number} opens." for number in range(lines)).encode())
     await road.notify("long.txt")
 
 
@@ -106,6 +184,51 @@ async def test_a_step_that_takes_longer_than_a_delivery_is_a_failure_that_counts
     assert [tuple(job) for job in jobs] == [("pending", 1, "SLICE_TOO_SHORT")]
 
 
+async def test_a_file_that_gets_on_in_every_delivery_is_completed(road: Road, too_long: Callable[[], None]) -> None:
+    """A delivery that is stopped within a step but has stored a batch before is handed on, and costs no attempt."""
+    road.embedder = UnevenEmbedder(too_long)
+    batches = 6  # more than a job has attempts
+    await upload(road, batches * road.embedder.batch_size)
+    road.process = sliced(road, seconds=HARD_SECONDS * 100, hard_seconds=HARD_SECONDS)
+    for number in range(1, batches):
+        assert await road.ring() == HANDED_ON
+        assert [tuple(job) for job in await road.fetch(STATE)] == [("pending", 0, None)]
+        assert await road.value("select count(*) from embeddings") == number * road.embedder.batch_size
+    assert (await road.ring()).name == "done"
+    assert [tuple(job) for job in await road.fetch(STATE)] == [("completed", 1, None)]
+    assert await road.in_step()
+
+
+async def test_a_step_that_never_ends_within_a_delivery_uses_up_the_attempts(
+    road: Road, too_long: Callable[[], None]
+) -> None:
+    """What was stored before it excuses the delivery that stored it, and none of the later ones."""
+    road.embedder = StuckEmbedder(too_long, "Valve 5 opens.")
+    await upload(road, 8)
+    road.process = sliced(road, seconds=HARD_SECONDS * 100, hard_seconds=HARD_SECONDS)
+    assert await road.ring() == HANDED_ON
+    outcomes = []
+    for days in range(1, 10):
+        outcomes.append((await road.ring()).name)
+        if outcomes[-1] != "retrying":
+            break
+        await road.shift_clock(days * 86_400)
+    assert outcomes == ["retrying"] * 3 + ["failure_recorded"]
+    assert [tuple(job) for job in await road.fetch(STATE)] == [("failed", 4, "SLICE_TOO_SHORT")]
+
+
+async def test_slow_reading_is_committed_by_time(road: Road, too_long: Callable[[], None]) -> None:
+    """What was read in a minute is kept, however little it is, so each delivery begins where pages were left."""
+    clock = ManualClock()
+    extractor = SlowExtractor(too_long, clock, SECONDS_PER_BATCH / 2)
+    await upload(road, 5)
+    road.process = sliced(road, seconds=1e9, hard_seconds=HARD_SECONDS, extractor=extractor, clock=clock)
+    assert [(await road.ring()).name for _ in range(3)] == ["handed_on", "handed_on", "done"]
+    assert extractor.starts == [0, 2, 4]
+    assert [tuple(job) for job in await road.fetch(STATE)] == [("completed", 1, None)]
+    assert await road.in_step()
+
+
 async def test_a_job_that_was_lost_meanwhile_is_not_handed_on(road: Road) -> None:
     """Cancelled while its slice ended: nothing is written any more, and the bell is settled."""
     await upload(road)
@@ -139,3 +262,14 @@ def test_a_slice_is_over_when_its_time_is() -> None:
         bounded.check()
     clock.advance(1e9)
     unbounded.check()
+
+
+def test_who_watches_hears_of_what_was_committed() -> None:
+    """Of a look at the time that follows no commit nothing is said."""
+    time = Slice(ManualClock(), None)
+    time.check()
+    with watched() as progress:
+        time.check(committed=False)
+        assert not progress.is_made
+        time.check()
+    assert progress.is_made
