@@ -8,30 +8,30 @@ with question as (
   -- Cover density (`ts_rank_cd`) would not: where any word is enough, a word that is repeated counts like many words.
   select :vector::halfvec({dimensions}) as vector,
          replace(plainto_tsquery('english', :text)::text, '&', '|')::tsquery as words
-), near as materialized (
-  select c.job_id, c.ordinal
+), eligible as not materialized (
+  select c.job_id, c.ordinal, e.embedding::halfvec({dimensions}) <=> (select vector from question) as distance
   from embeddings e
   join chunks c on c.organization_id = e.organization_id and c.text_hash = e.text_hash
   join documents d on d.live_job_id = c.job_id
   where e.space_id = {space_id} and e.organization_id = :organization_id
     and (:name_prefix::text is null or starts_with(d.name, :name_prefix))
     and (cardinality(:media_types::text[]) = 0 or d.media_type = any (:media_types::text[]))
-  order by e.embedding::halfvec({dimensions}) <=> (select vector from question)
+), near as materialized (
+  select job_id, ordinal from eligible order by distance limit :candidates
+), compared as materialized (
+  -- The index gives up after `hnsw.max_scan_tuples` rows that another organization, a deleted file or a folder that was
+  -- not asked for keeps out. Then whatever is eligible is compared: nothing orders by `distance + 0` but a sort.
+  select job_id, ordinal from eligible where (select count(*) from near) < :limit
+  order by distance + 0
   limit :candidates
 ), worded as materialized (
-  select c.job_id, c.ordinal
-  from question, chunks c
-  join documents d on d.live_job_id = c.job_id
-  where c.organization_id = :organization_id and c.fts @@ question.words
-    and (:name_prefix::text is null or starts_with(d.name, :name_prefix))
-    and (cardinality(:media_types::text[]) = 0 or d.media_type = any (:media_types::text[]))
-  order by ts_rank(c.fts, question.words) desc
-  limit :candidates
+  select w.job_id, w.ordinal
+  from question, headrace_worded(question.words, :name_prefix::text, :media_types::text[], :candidates) w
 ), scored as (
   select c.*, d.bucket, d.name, d.indexed_generation, d.media_type,
          1 - (e.embedding::halfvec({dimensions}) <=> question.vector) as vector_score,
          ts_rank(c.fts, question.words)::double precision as text_score
-  from (select * from near union select * from worded) pool
+  from (select * from near union select * from compared union select * from worded) pool
   cross join question
   join chunks c on c.job_id = pool.job_id and c.ordinal = pool.ordinal
   join documents d on d.live_job_id = c.job_id
