@@ -106,9 +106,10 @@ class Api:
         params = {name: value for name, value in (("prefix", prefix), ("cursor", cursor)) if value}
         return await self._ask("GET", "/api/v1/admin/estimate", EstimateView, params=params)
 
-    async def drift(self, *, repair: bool, cursor: str | None, examples: int) -> DriftView:
+    async def drift(self, *, repair: bool, cursor: str | None, examples: int, limit: int | None = None) -> DriftView:
         """Compare a stretch of bucket and index; the answer's `next_cursor` is where to go on."""
-        params = {"examples": str(examples)} | ({"cursor": cursor} if cursor else {})
+        said = {"cursor": cursor, "limit": limit and str(limit)}
+        params = {"examples": str(examples)} | {name: value for name, value in said.items() if value}
         return await self._ask("POST" if repair else "GET", "/api/v1/admin/drift", DriftView, params=params)
 
     async def search(self, query: str, *, limit: int = 10, prefix: str | None = None) -> SearchAnswer:

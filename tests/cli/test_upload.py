@@ -1,34 +1,20 @@
-"""Which files are meant, how they get into the bucket, and how their ends are noticed."""
+"""Which files are meant, and how they get into the bucket."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from cli import look
-from cli.board import Row
-from cli.client import Api
 from cli.commands.upload import Source, Who, collect, put
-from cli.follow import ADOPTED_SECONDS, UNNOTICED_SECONDS, Upload, until_ended
 from shared.errors import DependencyUnavailable, InvalidRequest
 from shared.model.document import ObjectMetadata, ObjectRef
-from shared.model.job import Stage, Status
 from shared.ports.storage import Downloaded
 from tests.plugins.clock import ManualClock
-from tests.services.api.conftest import ApiUnderTest, api_under_test
-from tests.services.api.fakes import NOON, a_job
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[ApiUnderTest]:
-    """Give a running api."""
-    async with api_under_test() as served:
-        yield served
 
 
 def tree(root: Path, *names: str) -> Path:
@@ -124,59 +110,3 @@ async def test_the_first_failure_ends_an_upload() -> None:
     sources = [Source(Path(name), name, 1) for name in ("a", "b")]
     with pytest.raises(DependencyUnavailable, match="The bucket is away"):
         await put(look.console(StringIO()), Bucket(failing="b"), "b", sources, Who(), ManualClock())
-
-
-def an_upload(name: str, generation: int) -> Upload:
-    """Return something that was just written."""
-    return Upload(name, generation, Row(name, 1, NOON))
-
-
-async def advance_until(clock: ManualClock, work: asyncio.Task[None], seconds: float) -> None:
-    """Move the clock on until the work is done."""
-    async with asyncio.timeout(10):
-        while not work.done():
-            clock.advance(seconds)
-            await asyncio.sleep(0)
-    await work
-
-
-async def test_uploads_are_followed_to_their_ends(api: ApiUnderTest) -> None:
-    """Only the job of the very generation that was written counts, and changes are told."""
-    old = a_job("d/a.txt", generation=1, status=Status.FAILED, stage=Stage.FAILED, error_code="CORRUPT")
-    new = a_job("d/a.txt", generation=2)
-    api.directory.jobs = {job.id: job for job in (new, old)}
-    upload, clock, seen = an_upload("d/a.txt", 2), ManualClock(NOON), list[str]()
-
-    def changed() -> None:
-        assert upload.row.job is not None
-        seen.append(upload.row.job.status.value)
-        if len(seen) == 2:
-            api.directory.jobs[new.id] = replace(new, status=Status.COMPLETED, stage=Stage.COMPLETED)
-
-    async with Api(api.address) as client, asyncio.TaskGroup() as group:
-        work = group.create_task(until_ended(client, [upload], clock, changed=changed))
-        await advance_until(clock, work, 0.25)
-    assert (seen[0], seen[-1]) == ("pending", "completed")
-    assert not upload.row.failed
-
-
-async def test_bytes_that_are_indexed_already_are_unchanged(api: ApiUnderTest) -> None:
-    """A generation without a job, whose name has a completed one, was adopted: that is an end, and no failure."""
-    api.directory.jobs = {
-        job.id: job for job in [a_job("d/a.txt", generation=1, status=Status.COMPLETED, stage=Stage.COMPLETED)]
-    }
-    upload, clock = an_upload("d/a.txt", 2), ManualClock(NOON)
-    async with Api(api.address) as client, asyncio.TaskGroup() as group:
-        work = group.create_task(until_ended(client, [upload], clock, changed=lambda: None))
-        await advance_until(clock, work, ADOPTED_SECONDS / 10)
-    assert upload.row.unchanged
-
-
-async def test_a_file_that_nobody_notices_is_an_error_in_the_end(api: ApiUnderTest) -> None:
-    """The wait for a job is bounded by more than a recover run takes to find lost notifications."""
-    upload, clock = an_upload("d/a.txt", 2), ManualClock(NOON)
-    async with Api(api.address) as client:
-        work = asyncio.ensure_future(until_ended(client, [upload], clock, changed=lambda: None))
-        with pytest.raises(DependencyUnavailable) as failure:
-            await advance_until(clock, work, UNNOTICED_SECONDS / 5)
-    assert failure.value.code == "NOT_NOTICED"
