@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MAX_SUPERSESSIONS = 3
 """After so many in a row the running job may finish, so that a file that changes all the time is indexed at all."""
 
+MOVED_AT_ONCE = 2_000
+"""So many passages are given to another organization with their vectors: about six seconds of its index's work."""
+
 _NUMBER = re.compile("-?[0-9]{1,9}")
 _SUPERSEDED = "A newer version of the file has arrived."
 _REMOVED = "The file was removed from the bucket."
@@ -59,6 +62,9 @@ class PostgresDocumentStore:
             match decision:
                 case Nothing():
                     return Committed(document_id=None if row is None else row["id"], job_id=None)
+                case Adopt(live, owner) | Describe(live, owner) if await self._is_too_much(connection, row, owner):
+                    known = None if owner.organization_id == UNKNOWN_ORGANIZATION else owner
+                    return await self._index(connection, row, live, known, trace_parent, import_id)
                 case Index(live, owner):
                     return await self._index(connection, row, live, owner, trace_parent, import_id)
                 case Adopt(live, owner):
@@ -226,12 +232,13 @@ class PostgresDocumentStore:
     async def _move(self, connection: Connection, row: Any, live: ObjectMetadata, owner: Owner) -> None:
         """Take the rows of the document along when it belongs to somebody else now.
 
-        What is shown goes along only if it was made from these very bytes. Text of bytes that were another
-        organization's is withdrawn, and found by nobody.
+        What is shown goes along only if it was made from these very bytes, and is not too much. Text of bytes that were
+        another organization's is withdrawn, and found by nobody.
         """
         if row["organization_id"] == owner.organization_id:
             return
-        if row["live_job_id"] is not None and not _shows_bytes_of(row, live):
+        goes_along = _shows_bytes_of(row, live) and not await self._is_too_much(connection, row, owner)
+        if row["live_job_id"] is not None and not goes_along:
             jobs = queries.load("jobs")
             await jobs.withdraw_chunks.run(connection, document_id=row["id"])
             await jobs.drop_chunks_of_job.run(connection, job_id=row["live_job_id"])
@@ -243,6 +250,16 @@ class PostgresDocumentStore:
         await self._sql.move_events.run(connection, **to)
         await self._sql.move_dead_letters.run(connection, **to)
         await self._sql.move_jobs.run(connection, user_id=owner.user_id, **to)
+
+    async def _is_too_much(self, connection: Connection, row: Any, owner: Owner) -> bool:
+        """Say whether the document changes hands with more passages than one transaction may take along.
+
+        They are withdrawn then, and the file is indexed again for its new owner: that is done in batches.
+        """
+        if row["organization_id"] == owner.organization_id:
+            return False
+        counted = await self._sql.count_passages.value(connection, document_id=row["id"], limit=MOVED_AT_ONCE + 1)
+        return bool(counted > MOVED_AT_ONCE)
 
 
 def _shows_bytes_of(row: Any, live: ObjectMetadata) -> bool:

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from shared.clock import SystemClock
-from shared.errors import Conflict, LeaseLost
+from shared.errors import Conflict, DependencyUnavailable, LeaseLost
 from shared.ids import text_hash
 from shared.model.document import Chunk
 from shared.model.job import Job, Lane, Stage
 from shared.model.locator import Locator, LocatorKind
 from shared.ports.dead_letters import LetterFilter, ReplayRequest, ReplayRules
 from shared.ports.stores import Failure, Scope
-from shared.postgres import queries
+from shared.postgres import documents, queries
 from shared.postgres.dead_letters import PostgresLetterDirectory
 from shared.postgres.jobs import PostgresWorkQueue
 from shared.postgres.replays import PostgresReplayStore
@@ -50,7 +50,8 @@ async def finish(road: Road, job: Job, text: str) -> None:
 async def found_by(road: Road, organization: str) -> list[str]:
     """Return the texts that an organization finds."""
     rows = await road.fetch(
-        "select text from documents d join chunks c on c.job_id = d.live_job_id where c.organization_id = $1",
+        "select text from documents d join chunks c on c.job_id = d.live_job_id where c.organization_id = $1"
+        " order by c.ordinal",
         organization,
     )
     return [row["text"] for row in rows]
@@ -143,6 +144,52 @@ async def test_work_that_may_finish_keeps_its_place_when_only_metadata_change(ro
     assert await road.visible("a.txt") == ["version 3"]
     await road.work_off()
     assert await road.in_step()
+
+
+@pytest.mark.parametrize("bytes_are", ["described", "written again", "still being indexed"])
+async def test_a_large_file_that_changes_hands_is_indexed_again(
+    road: Road, monkeypatch: pytest.MonkeyPatch, bytes_are: str
+) -> None:
+    """More passages than one transaction may move: the former owner loses them at once, the new one gets its own."""
+    monkeypatch.setattr(documents, "MOVED_AT_ONCE", 2)
+    content = b"one\ntwo\nthree"
+    road.bucket.put("a.txt", content, organization_id="first")
+    await road.notify("a.txt")
+    if bytes_are == "still being indexed":
+        road.embedder.errors = [DependencyUnavailable()]
+        assert (await road.ring()).name == "retrying"
+    else:
+        await road.work_off()
+    if bytes_are == "written again":
+        road.bucket.put("a.txt", content, organization_id="second")
+    else:
+        road.bucket.describe("a.txt", organization_id="second")
+    await road.notify("a.txt")
+    assert await road.fetch("select text from chunks") == []
+    assert await road.value("select count(*) from embeddings where organization_id = 'second'") == 0
+    await road.work_off()
+    assert await found_by(road, "first") == []
+    assert await found_by(road, "second") == ["one", "two", "three"]
+    assert await road.in_step()
+    assert (await road.recover())["duties"]["reconcile"]["stale"] == 0
+
+
+async def test_a_large_file_that_is_nobodys_is_shown_to_nobody(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is withdrawn at once, its job says why, and nothing is paid until it says whose it is."""
+    monkeypatch.setattr(documents, "MOVED_AT_ONCE", 2)
+    road.bucket.put("a.txt", b"one\ntwo\nthree", organization_id="first")
+    await road.notify("a.txt")
+    await road.work_off()
+    road.bucket.describe("a.txt", organization_id=NOBODY)
+    await road.notify("a.txt", "OBJECT_METADATA_UPDATE")
+    assert await road.fetch("select text from chunks") == []
+    assert await road.work_off() == 0
+    assert await road.value("select error_code from document_processing_jobs") == "TENANT_UNKNOWN"
+    road.bucket.describe("a.txt", organization_id="second")
+    await road.notify("a.txt", "OBJECT_METADATA_UPDATE")
+    await road.work_off()
+    assert await found_by(road, "second") == ["one", "two", "three"]
+    assert await road.value("select state from dead_letters") == "resolved"
 
 
 async def test_a_file_that_changes_hands_waits_for_a_switch_of_spaces(road: Road) -> None:

@@ -114,6 +114,10 @@ from document_processing_jobs job
 where job.document_id = :document_id and dead_letters.job_id = job.id
   and dead_letters.organization_id is distinct from :organization_id
 
+-- name: count_passages
+-- Of all jobs of a document, up to a limit.
+select count(*) from (select from chunks where document_id = :document_id limit :limit) counted
+
 -- name: copy_vectors
 -- Vectors are kept per organization: the new owner gets copies of those it needs.
 insert into embeddings (space_id, organization_id, text_hash, embedding)
