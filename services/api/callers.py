@@ -23,7 +23,8 @@ ORGANIZATION_HEADER = "X-Headrace-Organization"
 USER_HEADER = "X-Headrace-User"
 ROLE_HEADER = "X-Headrace-Role"
 
-_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
+_NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
+"""Surrogates are what aiohttp makes of bytes that are no UTF-8; the database cannot keep them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
 from services.api.schemas import Answer, Request, Text
 from shared.ports.dead_letters import (
@@ -21,6 +21,7 @@ from shared.ports.dead_letters import (
     Origin,
     Preview,
     ReplayBatch,
+    Since,
 )
 
 PATH = "/api/v1/admin/dead-letters"
@@ -51,7 +52,7 @@ class LetterListParams(Request):
     origin: Origin | None = None
     state: LetterState | None = None
     organization_id: Organization | None = None
-    since: AwareDatetime | None = None
+    since: Since | None = None
     cursor: Annotated[Text, Field(min_length=1, max_length=64)] | None = None
     limit: int = Field(50, ge=1, le=200)
 
@@ -77,7 +78,7 @@ class LetterSelection(Request):
     stage: StageName | None = None
     origin: Origin | None = None
     organization_id: Organization | None = None
-    since: AwareDatetime | None = None
+    since: Since | None = None
     all: bool = Field(False, description="Needed to mean every open letter: without it, an empty selection is refused")
 
     @model_validator(mode="after")

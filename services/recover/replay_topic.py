@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 from uuid import UUID, uuid5
 
 import structlog
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from services.recover.budget import Budget
 from shared.errors import HeadraceError, InvalidRequest, code_of
@@ -27,6 +27,7 @@ from shared.ports.dead_letters import (
     LetterFilter,
     Origin,
     ReplayRequest,
+    Since,
 )
 from shared.ports.stores import Failure
 from shared.worker.replay import Replays
@@ -51,7 +52,7 @@ class Selection(_Strict):
     """Empty: letters without one, such as those of messages."""
     origin: Origin | None = None
     organization_id: Word | None = None
-    since: AwareDatetime | None = None
+    since: Since | None = None
 
 
 class Order(_Strict):

@@ -11,9 +11,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import NamedTuple, Protocol
+from datetime import UTC, datetime
+from typing import Annotated, NamedTuple, Protocol
 from uuid import UUID
+
+from pydantic import AwareDatetime, Field
 
 from shared.ports.stores import Failure
 
@@ -27,6 +29,9 @@ REPLAY_COUNT = "replay_count"
 RATE_MIN_PER_SECOND = 0.001
 RATE_MAX_PER_SECOND = 1000.0
 """What a replay may ask for. A batch that was written down with another rate is sent at the nearest of these."""
+
+Since = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))]
+"""A moment from which letters may be asked for. In any zone it has a year that the database can be asked with."""
 
 
 class Origin(enum.StrEnum):

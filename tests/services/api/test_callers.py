@@ -1,5 +1,8 @@
 """Who asks, as far as the headers say."""
 
+import asyncio
+from urllib.parse import urlsplit
+
 import pytest
 
 from tests.services.api.conftest import ApiUnderTest, api_under_test
@@ -66,6 +69,34 @@ async def test_strange_names_are_refused(api: ApiUnderTest, headers: dict[str, s
     """An unknown role, an endless name or the mark of files without an owner is a bad request, not a guess."""
     async with api.session.get(api.url(LIST), headers=headers) as answer:
         assert answer.status == 400
+
+
+async def _status_of(api: ApiUnderTest, target: bytes, header: bytes = b"X-Other: x") -> int:
+    """Return the status for a request of these very bytes; clients would not send all of them."""
+    address = urlsplit(api.address)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    try:
+        writer.write(b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n%s\r\n\r\n" % (target, header))
+        return int((await reader.read()).split(b" ", 2)[1])
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"a\xed\xa0\x80", b"acme\x00", b"a\x07b"])
+@pytest.mark.parametrize("header", [b"X-Headrace-Organization", b"X-Headrace-User", b"X-Headrace-Role"])
+async def test_names_that_are_no_text_are_refused(api: ApiUnderTest, header: bytes, name: bytes) -> None:
+    """Bytes that the database cannot keep as text are the caller's fault, not an error of ours."""
+    assert await _status_of(api, LIST.encode(), header + b": " + name) == 400
+
+
+@pytest.mark.parametrize("character", [b"\xff", b"%00"])
+@pytest.mark.parametrize("query", [b"organization_id=", b"prefix=", b"cursor=", b"error_code="])
+async def test_parameters_that_are_no_text_are_refused(api: ApiUnderTest, query: bytes, character: bytes) -> None:
+    """So are those in an address, raw or escaped, also as the name of a parameter or in place of an id."""
+    for target in (LIST.encode() + b"?" + query + character, LIST.encode() + b"?" + character + b"=1"):
+        assert await _status_of(api, target) == 400, target
+    assert await _status_of(api, b"/api/v1/jobs/" + character) in {400, 404}
 
 
 async def test_a_name_given_twice_is_refused(api: ApiUnderTest) -> None:

@@ -166,6 +166,16 @@ async def test_wrong_requests_are_refused(desk: Desk) -> None:
     assert await desk.road.value("select state from dead_letters") == "open"
 
 
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00"])
+async def test_a_time_that_no_letter_has_is_refused(desk: Desk, since: str) -> None:
+    """What the database cannot compare with is the caller's fault, and nothing is written down of it."""
+    assert (await desk.ask("GET", "", params={"since": since}))[0] == 400
+    for path, more in (("/replay", {}), ("/replay", {"dry_run": True}), ("/discard", {"reason": "old"})):
+        status, problem = await desk.ask("POST", path, json={"since": since} | more)
+        assert (status, problem["code"]) == (400, "INVALID_REQUEST"), path
+    assert await desk.road.value("select count(*) from replay_batches") == 0
+
+
 async def test_what_is_not_there_is_not_found(desk: Desk) -> None:
     """Unknown letters and batches are 404."""
     for method, path, body in (

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from services.recover.budget import Budget
@@ -13,10 +14,12 @@ from services.recover.replay_topic import ReplayMessages, read, replay_topic
 from shared.errors import DependencyUnavailable, InvalidRequest
 from shared.model.outcome import Outcome
 from shared.ports.broker import Delivery
+from shared.ports.dead_letters import BatchState, LetterFilter, ReplayRequest
 from tests.component.test_dead_letters import Box, Desk
 from tests.plugins.clock import ManualClock
 from tests.plugins.road import Road, delivery
 
+ODD = ReplayRequest(filters=LetterFilter(since=datetime.fromisoformat("0001-01-01T00:00:00+14:00")), by="test")
 ONE = "01a20384-5ee4-7671-92f0-846e8bbfd886"
 
 
@@ -127,3 +130,28 @@ async def test_messages_of_the_topic_replay_letters_once(road: Road) -> None:
     await road.work_off()
     await replay_topic(Box([order]), handle, desk.budget(), batch_size=2)
     assert await road.work_off() == 0
+
+
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+async def test_an_order_with_a_time_that_no_letter_has_is_refused(road: Road, since: str) -> None:
+    """Written down, it would be a batch that no run can carry out; so it is a letter, and no batch."""
+    desk = Desk(road)
+    handle = ReplayMessages(desk.replays, road.dead_letters)
+    box = Box([message(f'{{"filter": {{"since": "{since}"}}}}'.encode()), message(since=since)])
+    assert await replay_topic(box, handle, desk.budget(), batch_size=2) == {"done": 0, "refused": 2}
+    assert await road.value("select count(*) from replay_batches") == 0
+    assert {row["code"] for row in await road.fetch("select code from dead_letters")} == {"MALFORMED_REPLAY"}
+
+
+async def test_a_batch_with_such_a_time_keeps_no_other_back_and_can_be_stopped(road: Road) -> None:
+    """One that was written down before times were bounded fails alone, until somebody stops it."""
+    desk = Desk(road)
+    await desk.fail("a.txt")
+    odd = await desk.replays.batch((await desk.store.request(ODD)).id)
+    assert odd is not None
+    other = await desk.store.request(ReplayRequest(filters=LetterFilter(), by="test"))
+    with pytest.raises(asyncpg.DataError):
+        await desk.replays.advance(patience_seconds=0)
+    assert (await desk.look(other)).tally.sent == 1
+    assert (await desk.replays.stop(odd.id, by="rosa")).state is BatchState.STOPPED
+    await desk.replays.advance(patience_seconds=0)
