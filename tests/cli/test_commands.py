@@ -177,6 +177,14 @@ async def test_watching_a_job_prints_each_move_and_its_end(headrace: CommandLine
     assert out.splitlines()[4] == "CORRUPT: It is cut in half."
 
 
+async def test_watching_a_job_whose_ledger_was_removed_ends(headrace: CommandLine) -> None:
+    """There is no move to print any more; the row says how it ended, and why."""
+    job = a_job(**FAILED)
+    put(headrace, job)
+    code, out, _ = await headrace("jobs", "watch", str(job.id))
+    assert (code, out.splitlines()[1:]) == (1, ["CORRUPT: It is cut in half."])
+
+
 async def test_watching_without_a_job_can_end_when_nothing_moves(headrace: CommandLine) -> None:
     """With `--until-idle` the newest jobs are said once each when all have ended."""
     put(headrace, a_job("acme/a.pdf", **FAILED))

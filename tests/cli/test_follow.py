@@ -154,7 +154,8 @@ async def test_a_comparison_that_fails_is_made_again(road: Road, client: Api) ->
     """A bucket that cannot be listed for a while says nothing about an upload."""
     road.bucket.put("a.txt", b"alpha")
     await noticed(road, "a.txt")
-    upload, refusals = uploaded(road, "a.txt", b"alpha"), [DependencyUnavailable() for _ in range(8)]
+    upload = uploaded(road, "a.txt", b"alpha")
+    refusals: list[Exception] = [DependencyUnavailable() for _ in range(8)]
     Unsteady(road, {"a.txt": refusals})
     await road.notify("a.txt")
     assert await followed(client, Timeline(), upload) == 0

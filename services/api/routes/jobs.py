@@ -101,8 +101,9 @@ class JobEndpoints:
                     await response.write(_event("stage", LedgerEntry.of(entry).model_dump_json(), entry.seq))
                     seen = entry.seq
                     quiet_since = self._clock.monotonic()
-            if _has_ended(ledger):
-                await response.write(_event("end", LedgerEntry.of(ledger[-1]).model_dump_json(), seen))
+            end = await self._end(ledger, job, caller, seen)
+            if end is not None:
+                await response.write(_event("end", end.model_dump_json(), seen))
                 return
             now = self._clock.monotonic()
             if self._closing.is_set() or now - started >= self._stream_seconds:
@@ -112,15 +113,30 @@ class JobEndpoints:
                 quiet_since = now
             await _sleep_or(self._closing, self._clock, POLL_SECONDS)
 
+    async def _end(self, ledger: Sequence[JobEvent], job: Job, caller: Caller, seen: int) -> LedgerEntry | None:
+        """Return how the job ended, None while it has not."""
+        if ledger:
+            return LedgerEntry.of(ledger[-1]) if ledger[-1].status in TERMINAL else None
+        # Moves are removed by age, jobs too, and history never had any: the row says whether there are some to come.
+        row = await self._directory.get(job.id, caller.scope)
+        if row is not None and row.status not in TERMINAL:
+            return None
+        last = row or job
+        return LedgerEntry(
+            seq=seen,
+            attempt=last.attempts,
+            status=last.status,
+            stage=last.stage,
+            occurred_at=last.completed_at or last.updated_at,
+            duration_ms=None,
+            detail={},
+        )
+
     async def _visible(self, job_id: UUID, caller: Caller) -> Job:
         job = await self._directory.get(job_id, caller.scope)
         if job is None or not caller.may_see(job):
             raise NotFound(f"There is no job {job_id}.")
         return job
-
-
-def _has_ended(ledger: Sequence[JobEvent]) -> bool:
-    return bool(ledger) and ledger[-1].status in TERMINAL
 
 
 def _last_seen(call: Call[StreamParams, None]) -> int:

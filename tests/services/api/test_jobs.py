@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from shared.errors import DependencyUnavailable
 from shared.model.job import Job, Stage, Status
 from tests.services.api.conftest import ApiUnderTest
-from tests.services.api.fakes import a_job, a_ledger
+from tests.services.api.fakes import NOON, a_job, a_ledger
 
 ROAD = (Stage.PENDING, Stage.DOWNLOADING, Stage.PROCESSING, Stage.EMBEDDING, Stage.STORING, Stage.COMPLETED)
 
@@ -91,6 +92,39 @@ async def test_the_stream_of_an_ended_job_is_its_ledger_and_an_end(api: ApiUnder
         events = events_of(await answer.text())
     assert [(name, number) for name, number, _ in events] == [("stage", n) for n in range(1, 7)] + [("end", 6)]
     assert events[-1][2]["status"] == "completed"
+
+
+@pytest.mark.parametrize("after", [0, 6])
+async def test_the_stream_of_an_ended_job_without_a_ledger_is_an_end(api: ApiUnderTest, after: int) -> None:
+    """Of a job whose moves were removed by age, or that never had any, the row says at once how it ended."""
+    job = put(api, a_job(status=Status.FAILED, stage=Stage.FAILED, attempts=3, completed_at=NOON))
+    address = api.url(f"/api/v1/jobs/{job.id}/events?after={after}")
+    async with asyncio.timeout(5), api.session.get(address, headers=api.member) as answer:
+        ((name, number, data),) = events_of(await answer.text())
+    assert (name, number) == ("end", after)
+    assert (data["status"], data["stage"], data["attempt"]) == ("failed", "failed", 3)
+
+
+async def test_a_stream_ends_when_its_job_is_gone(api: ApiUnderTest) -> None:
+    """A job that is removed under a stream, with its ledger, will not move again."""
+    job = put(api, a_job(), Stage.PENDING)
+    async with api.session.get(api.url(f"/api/v1/jobs/{job.id}/events")) as answer:
+        await looks(api, 1)
+        del api.directory.jobs[job.id], api.directory.ledgers[job.id]
+        text = asyncio.ensure_future(answer.text())
+        await advance_until(api, text, 0.5)
+        assert [(name, number) for name, number, _ in events_of(await text)] == [("stage", 1), ("end", 1)]
+
+
+async def test_a_job_whose_ledger_is_empty_as_yet_is_followed(api: ApiUnderTest) -> None:
+    """No moves is no end while the row says that there are some to come."""
+    job = put(api, a_job())
+    async with api.session.get(api.url(f"/api/v1/jobs/{job.id}/events")) as answer:
+        await looks(api, 1)
+        put(api, replace(job, status=Status.COMPLETED, stage=Stage.COMPLETED), *ROAD)
+        text = asyncio.ensure_future(answer.text())
+        await advance_until(api, text, 0.5)
+        assert [name for name, _, _ in events_of(await text)] == ["stage"] * 6 + ["end"]
 
 
 @pytest.mark.parametrize(("headers", "query"), [({"Last-Event-ID": "4"}, ""), ({}, "?after=4")])
