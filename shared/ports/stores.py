@@ -71,6 +71,8 @@ class Failure:
 
     code: str
     message: str
+    calls: int | None = None
+    """Of a model, where that is known; 0 of a refusal: it was known beforehand, so that nothing was asked."""
 
 
 class WorkQueue(Protocol):
@@ -157,7 +159,8 @@ class WorkQueue(Protocol):
     async def defer(self, lease: Lease, reason: Failure, *, delay_seconds: float) -> bool:
         """Put the job back without charging the attempt; False if it has been deferred for too long (then `fail`).
 
-        Waiting for a budget has no such bound, and does not count for other waits.
+        No such bound has what says nothing about this job: waiting for a budget, for a job that reads the same file, or
+        for a model that limits calls and was therefore not asked. None of it counts for other waits.
         """
         ...
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pgvector import HalfVector
 
 from shared.clock import Clock, SystemClock
-from shared.errors import BudgetExhausted, Conflict, LeaseLost
+from shared.errors import BudgetExhausted, Conflict, LeaseLost, RateLimitError, SameFileBeingRead
 from shared.model.document import Chunk
 from shared.model.job import Job, Lane, Lease, Stage
 from shared.model.space import EmbeddingSpace
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 
 WAKE_BATCH = 100
+
+_UNBOUNDED = {BudgetExhausted.code, SameFileBeingRead.code}
+"""No faults that have to end: how long people leave a budget used up is for them to say, and how long the same file is
+read, for the bounds of the job that has it read."""
 
 
 class PostgresWorkQueue:
@@ -237,14 +241,21 @@ class PostgresWorkQueue:
         await self._requeue(lease, failure, delay_seconds=delay_seconds)
 
     async def defer(self, lease: Lease, reason: Failure, *, delay_seconds: float) -> bool:  # noqa: D102
-        async with self._db.get_connection() as connection:
-            hours = self._max_defer_hours
-            # A budget is no fault that has to end: how long people leave it used up is for them to say.
-            if reason.code != BudgetExhausted.code and await self._sql.deferred_too_long.value(
-                connection, job_id=lease.job_id, hours=hours
-            ):
-                return False
-        await self._requeue(lease, reason, delay_seconds=delay_seconds, refund=1, deferred_reason=reason.code)
+        counts = not _was_not_asked(reason)
+        if counts and reason.code not in _UNBOUNDED:
+            async with self._db.get_connection() as connection:
+                if await self._sql.deferred_too_long.value(
+                    connection, job_id=lease.job_id, hours=self._max_defer_hours
+                ):
+                    return False
+        await self._requeue(
+            lease,
+            reason,
+            delay_seconds=delay_seconds,
+            refund=1,
+            deferred_reason=reason.code,
+            counts=counts,
+        )
         return True
 
     async def release(self, lease: Lease) -> None:  # noqa: D102
@@ -265,6 +276,7 @@ class PostgresWorkQueue:
         delay_seconds: float,
         refund: int = 0,
         deferred_reason: str | None = None,
+        counts: bool = False,
     ) -> None:
         async with self._owned(lease) as (connection, _, _):
             await self._put_back(
@@ -275,6 +287,7 @@ class PostgresWorkQueue:
                 rung=False,
                 failure=failure,
                 deferred_reason=deferred_reason,
+                counts=counts,
             )
 
     async def _put_back(
@@ -287,6 +300,7 @@ class PostgresWorkQueue:
         rung: bool,
         failure: Failure | None = None,
         deferred_reason: str | None = None,
+        counts: bool = False,
     ) -> None:
         await self._sql.requeue_job.run(
             connection,
@@ -297,6 +311,7 @@ class PostgresWorkQueue:
             code=failure.code if failure else None,
             message=failure.message if failure else None,
             deferred_reason=deferred_reason,
+            counts=counts,
         )
 
     @asynccontextmanager
@@ -315,3 +330,11 @@ class PostgresWorkQueue:
         """Return the row id of a space. Asked anew each time: the space may have been dropped, and made again."""
         async with self._db.get_connection() as connection:
             return await spaces.to_write(connection, space)
+
+
+def _was_not_asked(reason: Failure) -> bool:
+    """Say whether a model is known to limit calls, so that this wait says nothing about the job's own.
+
+    Jobs behind a limit wait their turn for as long as all before them take, while the model answers all the time.
+    """
+    return reason.code == RateLimitError.code and reason.calls == 0

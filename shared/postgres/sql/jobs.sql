@@ -244,7 +244,8 @@ on conflict (identity) do update set
 returning id
 
 -- name: requeue_job
--- Back to pending, for a retry, a deferral or a shutdown; `refund` gives the attempt back.
+-- Back to pending, for a retry, a deferral or a shutdown; `refund` gives the attempt back, `counts` says whether it
+-- is remembered since when the job waits.
 update document_processing_jobs set
   status = 'pending', processing_stage = 'pending', lease_owner = null, lease_until = null,
   attempts = greatest(attempts - :refund::int, 0),
@@ -253,7 +254,7 @@ update document_processing_jobs set
   deferred_reason = :deferred_reason,
   -- Handing a job back at a shutdown says nothing about how long it has been waiting; nor do days without a budget.
   deferred_since = case when :deferred_reason::text = 'BUDGET_EXHAUSTED' then null
-                        when :deferred_reason::text is not null then coalesce(deferred_since, headrace_now())
+                        when :counts::boolean then coalesce(deferred_since, headrace_now())
                         when :refund::int > 0 then deferred_since end,
   -- A refunded attempt has proved nothing about the job; a charged one ended without killing its worker.
   quarantined = quarantined and :refund::int > 0,

@@ -1,6 +1,7 @@
 """The queue in the database: who is next, who may write, and what a failure leaves behind."""
 
 import asyncio
+from dataclasses import replace
 from uuid import UUID
 
 import asyncpg
@@ -165,6 +166,22 @@ async def test_a_deferral_costs_no_attempt_and_is_bounded(road: Road) -> None:
     job = await claim(road)
     assert job is not None
     assert not await road.queue.defer(job.lease, Failure(code="RATE_LIMITED", message="wait"), delay_seconds=30)
+
+
+async def test_waiting_for_a_model_that_was_not_asked_has_no_bound(road: Road) -> None:
+    """Others hold its limit, for days: that neither begins nor ends a job's own patience, which calls alone use up."""
+    refused = Failure(code="RATE_LIMITED", message="wait", calls=1)
+    for hours, reason, stays in (
+        (0, replace(refused, calls=0), True),
+        (25, replace(refused, calls=0), True),
+        (26, refused, True),
+        (51, replace(refused, calls=0), True),
+        (52, refused, False),
+    ):
+        await road.shift_clock(hours * 3600)
+        job = await claim(road) if hours else await claimed(road)
+        assert job is not None
+        assert await road.queue.defer(job.lease, reason, delay_seconds=30) is stays, hours
 
 
 async def test_a_shutdown_hands_the_job_back_uncharged(road: Road) -> None:
