@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared.errors import BudgetExhausted, SameFileBeingRead
 from shared.model.job import Lease, Status
@@ -25,22 +25,39 @@ async def claim(
     if found is None:
         if await sql.claim_file.first(connection, **file, job_id=lease.job_id) is None:
             raise SameFileBeingRead  # by somebody who was faster by a moment
+    elif found["job_id"] == lease.job_id:
         return None
-    if found["job_id"] == lease.job_id:
-        return None
+    else:
+        if found["is_ours"] and (before := await _of(connection, lease, organization_id, found)) is not None:
+            return before
+        # Its reader failed, or is gone, or its file was given to others: nobody here waits for their budget.
+        await sql.take_over_file.run(connection, **file, job_id=lease.job_id)
+    await sql.end_waiting.run(connection, job_id=lease.job_id)
+    return None
+
+
+async def _of(connection: Connection, lease: Lease, organization_id: str, found: Any) -> ReadBefore | None:
+    """Return what another job of this organization made of the file; None if it has ended without passages.
+
+    Raises:
+        SameFileBeingRead: it has not ended.
+        BudgetExhausted: nor has it, and waits for the budget.
+    """
     if found["budget_seconds"] is not None:
         raise BudgetExhausted(retry_after_seconds=found["budget_seconds"])  # it is the same budget
     if found["status"] in {Status.PENDING, Status.PROCESSING}:
         raise SameFileBeingRead
-    if found["is_shown"] and (copied := await _copied(connection, lease, organization_id, found["job_id"])):
-        return ReadBefore(
-            chunks=copied,
-            tokens=max(0, found["tokens"]),
-            page_micros=found["page_cost_micros"],
-            refused_pages=(found["result"] or {}).get("refused_pages", {}),
-        )
-    await sql.take_over_file.run(connection, **file, job_id=lease.job_id)
-    return None
+    if not found["is_shown"]:
+        return None
+    copied = await _copied(connection, lease, organization_id, found["job_id"])
+    if not copied:
+        return None
+    return ReadBefore(
+        chunks=copied,
+        tokens=max(0, found["tokens"]),
+        page_micros=found["page_cost_micros"],
+        refused_pages=(found["result"] or {}).get("refused_pages", {}),
+    )
 
 
 async def _copied(connection: Connection, lease: Lease, organization_id: str, from_job_id: UUID) -> int:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 
 import pytest
 from aiohttp import web
 
+from services.process.pictures import READING_VERSION
 from shared.model.document import ObjectRef
 from shared.model.job import Lane
-from shared.ports.stores import Scope
+from shared.ports.stores import Failure, Scope
 from tests.fakes import BUCKET
 from tests.plugins import scans
-from tests.plugins.desk import OTHER_MODEL, PAGE_MICROS, SDK_WARNING, Desk, said, without_sense
+from tests.plugins.desk import MODEL, OTHER_MODEL, PAGE_MICROS, SDK_WARNING, Desk, said, without_sense
 from tests.plugins.model_server import Call, ModelServer, good, rate_limited
 
 pytestmark = SDK_WARNING
@@ -214,3 +216,50 @@ async def test_what_was_read_stays_when_there_is_nothing_to_take_over(desk: Desk
     pages = await desk.places("a.pdf")
     assert [page for page, _ in pages] == [1, 1, 2, 3]
     assert [text for _, text in pages[2:]] == said(2, 7)
+
+
+HOUR_SECONDS = 3600
+
+
+async def test_a_file_that_is_read_for_more_than_a_day_is_waited_for(desk: Desk) -> None:
+    """Its copy has no bound of its own, and when the reading ends without passages it has all its patience for that."""
+    content = scans.file("pdf", (4, 2))
+    desk.answers_to_pages(good)
+    for name in ("a.pdf", "b.pdf"):
+        desk.road.bucket.put(name, content)
+        await desk.road.notify(name)
+    reader = await desk.road.queue.claim(Lane.INTERACTIVE, worker="slow")
+    assert reader is not None
+    file = {"content_sha256": hashlib.sha256(content).hexdigest(), "reader": f"{MODEL}/{READING_VERSION}/256"}
+    assert await desk.road.queue.claim_file(reader.lease, **file) is None
+    for hours in (0, 13, 26):
+        await desk.road.shift_clock(hours * HOUR_SECONDS)
+        await desk.road.queue.renew(reader.lease)
+        await desk.road.ring()
+        waiting = (await desk.jobs())["b.pdf"]
+        assert (waiting["status"], waiting["deferred_reason"]) == ("pending", "SAME_FILE_BEING_READ"), hours
+    await desk.road.queue.fail(reader.lease, Failure(code="NO_TEXT", message="There is none."))
+    desk.answers_to_pages(rate_limited(1800))
+    await desk.road.shift_clock(27 * HOUR_SECONDS)
+    await desk.road.work_off()
+    assert (await desk.jobs())["b.pdf"]["deferred_reason"] == "RATE_LIMITED"
+    await desk.road.shift_clock(28 * HOUR_SECONDS)
+    desk.clock.advance(HOUR_SECONDS)
+    await desk.road.work_off()
+    assert await desk.places("b.pdf") == list(enumerate(said(4, 2), 1))
+
+
+async def test_nobody_waits_for_the_budget_of_those_who_have_the_file_by_now(desk: Desk) -> None:
+    """A file that was given away while it waited is read for its new owner; the former one's copies go ahead."""
+    await desk.budgets.set("acme", PAGE_MICROS)
+    content = scans.file("pdf", (4, 2))
+    await desk.put("a.pdf", content)
+    assert (await desk.job())["deferred_reason"] == "BUDGET_EXHAUSTED"
+    desk.road.bucket.describe("a.pdf", organization_id="beta")
+    await desk.road.notify("a.pdf", "OBJECT_METADATA_UPDATE")
+    await desk.budgets.set("acme", 100 * PAGE_MICROS)
+    await desk.budgets.set("beta", 0)
+    await desk.road.fetch("update document_processing_jobs set next_attempt_at = headrace_now() + interval '1 day'")
+    await desk.put("b.pdf", content)
+    assert await desk.places("b.pdf") == list(enumerate(said(4, 2), 1))
+    assert (await desk.jobs())["a.pdf"]["deferred_reason"] == "BUDGET_EXHAUSTED"
