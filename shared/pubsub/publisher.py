@@ -49,6 +49,7 @@ class PubSubPublisher:
         self._metrics = metrics
         self._emulator_host = emulator_host
         self._deadline_seconds = deadline_seconds
+        self._replacing = asyncio.Lock()
         self._batching = BatchSettings(max_latency=max_latency_seconds, max_messages=500)
 
     async def __aenter__(self) -> Self:
@@ -104,14 +105,16 @@ class PubSubPublisher:
             raise
 
     async def _replace(self, stuck: PublisherClient) -> None:
-        if self._client is stuck:
+        """Open another client for all that wait for this one: the first does, the others only say that they failed.
+
+        They do not wait for it either: where opening fails, and slowly, each would try it again after the other.
+        """
+        if self._client is not stuck or self._replacing.locked():
+            return
+        async with self._replacing:
             with translated("Pub/Sub"):
-                fresh = await asyncio.to_thread(self._open)
-            if self._client is stuck:
-                self._client = fresh
-                self._close(stuck)
-            else:
-                self._close(fresh)
+                self._client = await asyncio.to_thread(self._open)
+            self._close(stuck)
 
     def _open(self) -> PublisherClient:
         transport = None

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
+from google.cloud.pubsub_v1 import PublisherClient
 from google.pubsub_v1 import types
 
 from shared.errors import DependencyUnavailable, InvalidRequest, NotFound, RetryableError
@@ -166,6 +168,50 @@ async def test_silent_broker_costs_the_deadline(server: Server, metrics: Metrics
         server.stored.clear()
         await publisher.publish(_message(2, key="job"))
     assert b"2" in [stored.data for stored in server.stored]
+
+
+class Hanging:
+    """Stands in for the library's client when its batches end neither well nor badly."""
+
+    def __init__(self) -> None:
+        self.transport, self.ended = self, 0
+
+    def publish(self, *_: object, **__: object) -> Future[str]:
+        """Take a message, and never say what became of it."""
+        return Future()
+
+    def stop(self) -> None:
+        """Count the stops."""
+        self.ended += 1
+
+    def close(self) -> None:
+        """Count the ends of the transport with the stops."""
+        self.ended += 1
+
+
+class Reopening(PubSubPublisher):
+    """Its first client hangs, and it counts the clients that it opened."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.opened, self.hanging = 0, Hanging()
+
+    def _open(self) -> PublisherClient:
+        self.opened += 1
+        return super()._open() if self.opened > 1 else cast("PublisherClient", self.hanging)
+
+
+async def test_a_client_that_hangs_is_replaced_once(
+    server: Server, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many messages wait for it, one other is opened for all of them, and the first is closed."""
+    monkeypatch.setattr("shared.pubsub.publisher._GRACE_SECONDS", 0.0)
+    async with Reopening(
+        project_id="proj", metrics=metrics, emulator_host=server.address, deadline_seconds=0.1
+    ) as publisher:
+        results = await asyncio.gather(*(publisher.publish(_message()) for _ in range(50)), return_exceptions=True)
+        assert all(isinstance(result, DependencyUnavailable) for result in results), results
+        assert (publisher.opened, publisher.hanging.ended) == (2, 2)
 
 
 async def test_missing_topic_is_not_retryable(server: Server, publisher: PubSubPublisher) -> None:
