@@ -59,6 +59,7 @@ class Budgets(Protocol):
     async def set(self, organization_id: str, amount_micros: int | None) -> None:
         """Give an organization a budget per day of its own, or none of its own: then the default holds again.
 
-        Jobs that wait for the next day become due at once.
+        Jobs that wait for the next day become due at once, after the amount is committed. Those for which that fails
+        become due at their time, or when this is asked again.
         """
         ...

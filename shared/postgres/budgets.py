@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from shared.postgres.pool import Database
 
 
+RESUMED_AT_ONCE = 1_000
+"""How many waiting jobs are brought back by one statement; each is a transaction of its own."""
+
+
 class PostgresBudgets:
     """See `shared.ports.budgets`."""
 
@@ -55,4 +59,10 @@ class PostgresBudgets:
                 await self._sql.unset_budget.run(connection, organization_id=organization_id)
             else:
                 await self._sql.set_budget.run(connection, organization_id=organization_id, amount_micros=amount_micros)
-            await self._sql.resume_deferred.run(connection, organization_id=organization_id)
+        # The amount stands whatever becomes of those who wait: there may be more than one transaction can bring back.
+        resumed = RESUMED_AT_ONCE
+        while resumed:
+            async with self._db.get_connection() as connection:
+                resumed = await self._sql.resume_deferred.run(
+                    connection, organization_id=organization_id, limit=RESUMED_AT_ONCE
+                )

@@ -12,6 +12,7 @@ from shared.errors import BudgetExhausted, DependencyUnavailable
 from shared.model.job import Status
 from shared.model.price import Prices
 from shared.ports.stores import JobFilter, Scope
+from shared.postgres import budgets as postgres_budgets
 from shared.postgres.budgets import PostgresBudgets
 from tests.fakes import LineExtractor
 from tests.plugins.road import Road
@@ -115,6 +116,52 @@ async def test_a_larger_budget_lets_the_jobs_go_on_at_once(road: Road) -> None:
     await budgets.set("acme", None)
     with pytest.raises(BudgetExhausted):
         await budgets.reserve("acme", 1)
+
+
+async def out_of_money(road: Road, *, files: int) -> None:
+    """Let so many jobs wait for the next day."""
+    for file in range(files):
+        await put(road, f"{file}.txt", f"text-{file}")
+    await road.work_off()
+    reasons = await road.fetch("select distinct deferred_reason, next_attempt_at > now() from document_processing_jobs")
+    assert reasons == [("BUDGET_EXHAUSTED", True)]
+
+
+async def test_however_many_wait_all_go_on_with_a_larger_budget(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More jobs wait than one statement brings back: none is left to wait for the next day."""
+    monkeypatch.setattr(postgres_budgets, "RESUMED_AT_ONCE", 2)
+    budgets = paid(road, default=0)
+    await out_of_money(road, files=5)
+    await budgets.set("acme", 100 * ONE)
+    assert await road.work_off() == 5
+    assert set((await statuses(road)).values()) == {"completed"}
+
+
+async def test_a_budget_is_set_even_if_not_all_that_wait_can_be_brought_back(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The amount stands, and those that were brought back go on; the others do at their time, or when asked again."""
+    monkeypatch.setattr(postgres_budgets, "RESUMED_AT_ONCE", 2)
+    budgets = paid(road, default=0)
+    await out_of_money(road, files=5)
+    await road.fetch(
+        """create function takes_too_long() returns trigger language plpgsql as $$ begin
+           if (select count(*) from document_processing_jobs where next_attempt_at <= headrace_now()) > 2 then
+             raise query_canceled; end if;
+           return null; end $$"""
+    )
+    await road.fetch(
+        "create trigger slow after update of next_attempt_at on document_processing_jobs"
+        " for each statement execute function takes_too_long()"
+    )
+    with pytest.raises(DependencyUnavailable):
+        await budgets.set("acme", 100 * ONE)
+    (today,) = await budgets.today("acme")
+    assert (today.amount_micros, today.waiting_jobs) == (100 * ONE, 3)
+    await road.fetch("drop trigger slow on document_processing_jobs")
+    await budgets.set("acme", 100 * ONE)
+    await road.work_off()
+    assert set((await statuses(road)).values()) == {"completed"}
 
 
 async def test_what_failed_calls_may_have_cost_is_on_the_job_and_in_the_budget(road: Road) -> None:

@@ -47,6 +47,12 @@ on conflict (organization_id) do update set amount_micros = excluded.amount_micr
 delete from budgets where organization_id = :organization_id
 
 -- name: resume_deferred
--- What waited for tomorrow is looked at again, since the budget is another one.
-update document_processing_jobs set next_attempt_at = headrace_now(), updated_at = headrace_now()
-where organization_id = :organization_id and status = 'pending' and deferred_reason = 'BUDGET_EXHAUSTED'
+-- Some of what waited for tomorrow is looked at again, since the budget is another one. Without its reason it leaves the
+-- index of those who wait, so that the next ones are not behind it.
+update document_processing_jobs set
+  next_attempt_at = headrace_now(), deferred_reason = null, updated_at = headrace_now()
+where id = any (array(
+  select id from document_processing_jobs
+  where organization_id = :organization_id and status = 'pending' and deferred_reason = 'BUDGET_EXHAUSTED'
+    and next_attempt_at > headrace_now()
+  limit :limit for update skip locked))
