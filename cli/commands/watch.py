@@ -54,9 +54,15 @@ async def newest(console: Console, api_address: str, *, until_idle: bool, clock:
                     live.update(_screen(jobs, clock, console.width), refresh=True)
                 else:
                     _say_changes(console, jobs, said)
-                if until_idle and all(job.status in TERMINAL for job in jobs):
+                if until_idle and all(job.status in TERMINAL for job in jobs) and await _is_idle(api):
                     return
                 await clock.sleep(POLL_SECONDS)
+
+
+async def _is_idle(api: Api) -> bool:
+    """Say whether no job is waiting or running, however old it is."""
+    by_status = (await api.stats()).by_status
+    return not any(by_status.get(status.value) for status in Status if status not in TERMINAL)
 
 
 class _Nothing:

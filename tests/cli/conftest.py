@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import pytest
 
 from cli.app import run
 from services.address import Address, published
+from tests.plugins.clock import ManualClock
 from tests.services.api.conftest import ApiUnderTest, api_under_test
+from tests.services.api.fakes import NOON
 
 
 @dataclass
@@ -29,6 +31,19 @@ class CommandLine:
         code = await asyncio.to_thread(run, [*arguments, "--data", str(self.data_dir)])
         captured = self.capture.readouterr()
         return code, captured.out, captured.err
+
+
+class Timeline(ManualClock):
+    """Moves on while somebody sleeps; what is to happen by then happens first."""
+
+    def __init__(self, happens: dict[float, Callable[[], Awaitable[object]]] | None = None) -> None:
+        super().__init__(NOON)
+        self._happens = dict(happens or {})
+
+    async def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+        for at_seconds in [at for at in self._happens if at <= self.monotonic()]:
+            await self._happens.pop(at_seconds)()
 
 
 @pytest.fixture

@@ -6,16 +6,20 @@ import json
 import re
 from dataclasses import replace
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 import typer
 
+from cli import look
 from cli.app import app, run
+from cli.commands.watch import newest
 from shared.errors import DependencyUnavailable
 from shared.model.job import Job, Stage, Status
-from tests.cli.conftest import CommandLine
+from tests.cli.conftest import CommandLine, Timeline
 from tests.services.api.fakes import NOON, a_hit, a_job, a_ledger
 
 FAILED = {
@@ -193,6 +197,24 @@ async def test_watching_without_a_job_can_end_when_nothing_moves(headrace: Comma
     assert len(out.splitlines()) == 1
 
 
+async def test_nothing_is_idle_while_an_older_job_waits(headrace: CommandLine) -> None:
+    """However many newer ones have ended, and are all that is shown, the watch goes on until none is left."""
+    waiting = a_job("acme/waiting.pdf")
+    put(headrace, *(a_job(f"acme/{number}.pdf", **FAILED) for number in range(25)), waiting)
+
+    async def moved(**changes: Any) -> None:
+        put(headrace, replace(waiting, **changes))
+
+    clock = Timeline(
+        {
+            10.0: lambda: moved(status=Status.PROCESSING, stage=Stage.EMBEDDING),
+            20.0: lambda: moved(status=Status.COMPLETED, stage=Stage.COMPLETED),
+        }
+    )
+    await newest(look.console(StringIO()), headrace.api.address, until_idle=True, clock=clock)
+    assert clock.monotonic() == 20.0
+
+
 async def test_all_jobs_with_one_cause_are_retried_together(headrace: CommandLine) -> None:
     """Every failed job with that code goes back into the queue, and no other one."""
     broken = [a_job(f"acme/{number}.pdf", **FAILED) for number in range(250)]
@@ -217,6 +239,7 @@ async def test_one_refusal_does_not_stop_the_others(headrace: CommandLine) -> No
 
 async def test_stats_are_grouped(headrace: CommandLine) -> None:
     """Index, queue, statuses and causes, with bars and without empty groups."""
+    put(headrace, *(a_job(status=Status.COMPLETED, stage=Stage.COMPLETED) for _ in range(3)), a_job(**FAILED))
     code, out, _ = await headrace("stats")
     assert code == 0
     assert "4 documents, 40 passages" in out

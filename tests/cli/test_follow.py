@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from io import StringIO
 
@@ -21,24 +21,12 @@ from services.api.web import application
 from shared.clock import SystemClock
 from shared.errors import DependencyUnavailable
 from shared.model.job import Stage, Status
+from tests.cli.conftest import Timeline
 from tests.plugins.clock import ManualClock
 from tests.plugins.road import Road
 from tests.services.api.conftest import api_under_test
 from tests.services.api.fakes import NOON, a_job
 from tests.services.recover.test_drift import HastyClock, Unsteady, check_of
-
-
-class Timeline(ManualClock):
-    """Moves on while somebody sleeps; what is to happen by then happens first."""
-
-    def __init__(self, happens: dict[float, Callable[[], Awaitable[object]]] | None = None) -> None:
-        super().__init__(NOON)
-        self._happens = dict(happens or {})
-
-    async def sleep(self, seconds: float) -> None:
-        self.advance(seconds)
-        for at_seconds in [at for at in self._happens if at <= self.monotonic()]:
-            await self._happens.pop(at_seconds)()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -107,8 +108,8 @@ class FakeDirectory:
 
     async def stats(self, scope: Scope) -> Stats:
         return Stats(
-            by_status={"completed": 3, "failed": 1}, by_stage={"embedding": 1}, by_error_code={"CORRUPT": 1},
-            by_lane_pending={"interactive": 2}, oldest_due_seconds=12.5, documents=4, chunks=40,
+            by_status=Counter(job.status.value for job in self.jobs.values()),
+            by_stage={"embedding": 1}, by_error_code={"CORRUPT": 1}, by_lane_pending={"interactive": 2}, oldest_due_seconds=12.5, documents=4, chunks=40,
             dead_letters_open=1, last_recover_run={"rescued": 1},
         )  # fmt: skip
 
