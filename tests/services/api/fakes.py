@@ -109,8 +109,8 @@ class FakeDirectory:
     async def stats(self, scope: Scope) -> Stats:
         return Stats(
             by_status=Counter(job.status.value for job in self.jobs.values()),
-            by_stage={"embedding": 1}, by_error_code={"CORRUPT": 1}, by_lane_pending={"interactive": 2}, oldest_due_seconds=12.5, documents=4, chunks=40,
-            dead_letters_open=1, last_recover_run={"rescued": 1},
+            by_stage={"embedding": 1}, by_error_code={"CORRUPT": 1}, by_lane_pending={"interactive": 2},
+            oldest_due_seconds=12.5, documents=4, chunks=40, dead_letters_open=1, last_recover_run={"rescued": 1},
         )  # fmt: skip
 
     async def retry(self, job_id: UUID, scope: Scope) -> Job:
