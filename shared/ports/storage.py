@@ -32,7 +32,7 @@ class ObjectStore(Protocol):
         """Write exactly this generation to the file `to`, replacing it; checksums are verified.
 
         Raises:
-            Superseded: that generation no longer exists.
+            Superseded: that generation is no longer the live one, also where the bucket keeps it as a version.
             UnprocessableContent: `TOO_LARGE`, decided before any byte is fetched.
         """
         ...

@@ -103,6 +103,9 @@ class CloudStorage:
         except NotFound:
             await self.ping(ref.bucket)
             raise Superseded(f"{ref.uri} no longer has generation {generation}.") from None
+        if blob.time_deleted is not None:
+            # A bucket with versions keeps what was deleted or overwritten, and gives it to who asks by number.
+            raise Superseded(f"Generation {generation} of {ref.uri} is no longer the live one.")
         size_bytes = int(blob.size or 0)
         if size_bytes > limit_bytes:
             raise UnprocessableContent(

@@ -19,6 +19,7 @@ from shared.errors import (
     InvalidRequest,
     NotFound,
     RateLimitError,
+    Superseded,
     UnprocessableContent,
 )
 from shared.local.gcs import EmbeddedStorage
@@ -195,7 +196,7 @@ async def test_a_listing_that_breaks_off_is_not_at_its_end(broken: str) -> None:
 Body = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def _object(content: bytes, body: Body, *, encoding: str | None = None) -> Body:
+def _object(content: bytes, body: Body, *, encoding: str | None = None, **more: str) -> Body:
     """A server with one object, whose bytes are sent by `body`."""
     checksum = google_crc32c.Checksum(content)  # type: ignore[no-untyped-call]
     resource = {
@@ -206,7 +207,7 @@ def _object(content: bytes, body: Body, *, encoding: str | None = None) -> Body:
         "size": str(len(content)),
         "crc32c": base64.b64encode(checksum.digest()).decode(),  # type: ignore[no-untyped-call]
         "contentEncoding": encoding,
-    }
+    } | more
 
     async def handler(request: web.Request) -> web.StreamResponse:
         if request.query.get("alt") == "media":
@@ -255,6 +256,19 @@ async def test_damaged_body_is_never_a_file(tmp_path: Path, wrong: bytes) -> Non
         with pytest.raises(DependencyUnavailable) as caught:
             await store.download(REF, 7, tmp_path / "file", limit_bytes=1000)
     assert caught.value.code == "CHECKSUM_MISMATCH"
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_generation_that_is_no_longer_live_is_superseded(tmp_path: Path) -> None:
+    """A bucket with versions gives what was deleted to who asks by number; the file is gone all the same."""
+
+    async def body(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=b"x")
+
+    handler = _object(b"x", body, timeDeleted="2026-11-23T06:00:00.000Z")
+    async with _server(handler) as url, _store(url) as store:
+        with pytest.raises(Superseded):
+            await store.download(REF, 7, tmp_path / "file", limit_bytes=1)
     assert list(tmp_path.iterdir()) == []
 
 
