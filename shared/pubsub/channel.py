@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-call"
-"""How a stand-in for Pub/Sub is reached: without credentials, and again within seconds of coming back."""
+"""How a stand-in for Pub/Sub is reached: without credentials, for messages of any size, and soon after it is back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     # gRPC waits up to two minutes by itself, which suits a service that is never away, not a local server's restart.
     ("grpc.max_reconnect_backoff_ms", 3_000),
+    # Messages have up to 10 MB. The library says so of the channels it makes; gRPC receives 4 MB by itself.
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
 )
 
 

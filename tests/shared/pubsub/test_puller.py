@@ -136,6 +136,20 @@ async def test_delivery_is_complete(bench: Bench) -> None:
     assert delivery.delivery_attempt == 0
 
 
+async def test_a_message_of_megabytes_is_delivered(bench: Bench) -> None:
+    """Pub/Sub takes 10 MB, more than gRPC receives unless it is told to: such a message would come for ever, unseen."""
+    seen = Seen()
+
+    async def handler(delivery: Delivery) -> Outcome:
+        await seen.add(delivery)
+        return DONE
+
+    await bench.publisher.publish(Message(topic="work", data=b"x" * 5_000_000))
+    async with pulling(bench.puller(handler, concurrency=1)):
+        await seen.until(lambda: bool(seen.deliveries))
+    assert len(seen.deliveries[0].data) == 5_000_000
+
+
 async def test_stop_under_load_loses_no_answer(bench: Bench) -> None:
     """Those running finish and are acked; those waiting are available at once, long before the ack deadline."""
     go, seen = asyncio.Event(), Seen()
