@@ -258,8 +258,6 @@ async def test_nobody_waits_for_the_budget_of_those_who_have_the_file_by_now(des
     desk.road.bucket.describe("a.pdf", organization_id="beta")
     await desk.road.notify("a.pdf", "OBJECT_METADATA_UPDATE")
     await desk.budgets.set("acme", 100 * PAGE_MICROS)
-    await desk.budgets.set("beta", 0)
-    await desk.road.fetch("update document_processing_jobs set next_attempt_at = headrace_now() + interval '1 day'")
     await desk.put("b.pdf", content)
     assert await desk.places("b.pdf") == list(enumerate(said(4, 2), 1))
     assert (await desk.jobs())["a.pdf"]["deferred_reason"] == "BUDGET_EXHAUSTED"
