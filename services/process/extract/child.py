@@ -13,7 +13,7 @@ import resource
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from services.process.extract import library, pages
+from services.process.extract import library, pages, places
 from services.process.extract.files import Reading
 from services.process.extract.protocol import LENGTH_BYTES, Request, frame, segment_message
 from shared.errors import UnprocessableContent
@@ -49,7 +49,7 @@ async def _serve(request: Request, answers: BinaryIO) -> None:
     size_bytes, has_text = 0, request.start > 0
     try:
         async for segment in Reading(request).segments():
-            size_bytes += len(segment.text.encode())
+            size_bytes += len(segment.text.encode()) + places.size_bytes(segment.locator)
             if size_bytes > request.max_text_bytes:
                 raise UnprocessableContent(  # noqa: TRY301
                     f"The file holds more than {request.max_text_bytes // 1024 // 1024} MB of text; split it.",

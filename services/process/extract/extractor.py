@@ -57,7 +57,7 @@ class ChildExtractor:
             deadline_seconds: How long the caller waits for the child in all; time the caller takes between two
                 segments is not counted. Also the limit of the child's processor time.
             memory_limit_bytes: Resident memory at which the child is killed.
-            max_text_bytes: How much text (UTF-8) one file may give.
+            max_text_bytes: How much text (UTF-8) one file may give, with the names of the places where it stands.
             ocr_seconds: How much longer the caller waits for pages that are read by OCR; each of them is bounded by
                 itself as well (`ocr.PAGE_SECONDS`). A book of scanned pages is no fault, only slow.
             work_dir: Where each child gets a temporary folder; the system's place by default.

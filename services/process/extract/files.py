@@ -20,6 +20,7 @@ from services.process.extract import (
     library,
     office,
     pages,
+    places,
     rich,
     sniffing,
     texts,
@@ -48,12 +49,14 @@ class Reading:
     async def segments(self) -> AsyncIterator[Segment]:
         """Yield the segments of the file from the wanted one on; those of attachments say in which they stand.
 
+        Whoever read it, every place is `places.bounded`.
+
         Raises:
             UnprocessableContent: the verdict on the file.
         """
         request = self._request
         async for segment in self._read(request.path, request.media_type, Numbering(start=request.start), 0):
-            yield segment
+            yield dataclasses.replace(segment, locator=places.bounded(segment.locator))
 
     async def _read(self, path: Path, media_type: str, numbering: Numbering, depth: int) -> AsyncIterator[Segment]:
         if media_type == media.PDF:

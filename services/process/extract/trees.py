@@ -43,7 +43,8 @@ def tree_sections(text: str, media_type: str) -> list[Section] | None:
 
 
 def _section(path: tuple[str, ...], text: str) -> Section:
-    titles = [part for part in path if not isinstance(part, _Numbers)]
+    # Every section below a branch begins with its title, which is not to be longer than what stands below it.
+    titles = [part[:_BRANCH_CHARACTERS] for part in path if not isinstance(part, _Numbers)]
     return Section("\n\n".join([*titles[-1:], text]), Locator(kind=LocatorKind.HEADING, heading_path=path))
 
 
