@@ -27,12 +27,15 @@ _BAD_KEY_REASONS = {"API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCK
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 _PASSING = {408, 409}
 """Besides 5xx: too slow, and aborted because somebody else was faster."""
+_CANCELLED = 499
+"""Where work had begun: given up by the service under load, although nobody here cancels a call and waits for it."""
 
 
 class NoAnswer(DependencyUnavailable):
     """No answer of the model came, or none that makes sense; it may have worked for it all the same, and be paid.
 
-    An answer that says no (4xx, 5xx) is not paid for (https://ai.google.dev/gemini-api/docs/billing).
+    An answer that says no (4xx, 5xx) is not paid for (https://ai.google.dev/gemini-api/docs/billing); of work that was
+    cancelled halfway nobody says so.
     """
 
 
@@ -64,10 +67,9 @@ def _translated_answer(error: errors.APIError, now: datetime) -> HeadraceError:
     wait_seconds = _asked_wait_seconds(error, details, now)
     if error.code == 429:
         return RateLimitError(retry_after_seconds=wait_seconds)
-    if error.code in _PASSING or error.code >= 500:
-        return DependencyUnavailable(
-            f"Gemini answered {error.code}; it will be tried again.", retry_after_seconds=wait_seconds
-        )
+    if error.code in _PASSING or error.code == _CANCELLED or error.code >= 500:
+        kind = NoAnswer if error.code == _CANCELLED else DependencyUnavailable
+        return kind(f"Gemini answered {error.code}; it will be tried again.", retry_after_seconds=wait_seconds)
     if error.code == 404:
         return NotFound("Gemini knows no such model here (404); check the model's name, the project and the region.")
     return InvalidRequest(f"Gemini refused the request as wrong ({error.code} {error.status or ''}".rstrip() + ").")

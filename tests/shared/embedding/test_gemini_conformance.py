@@ -207,6 +207,7 @@ SHARED = {
     "429 Retry-After": limited(status(429, Retry_After="3"), 3, 3),
     "429 Retry-After, long": limited(status(429, Retry_After="3600"), 1, 3600),
     "429 Retry-After, date": limited(status(429, Retry_After="Thu, 01 Jan 2026 00:05:00 GMT"), 1, 300),
+    "499": passing(status(499)),
     "500": passing(status(500)),
     "500 broken JSON": passing(raw(500, "{broken")),
     "502 html": passing(raw(502, "<html><h1>Bad gateway</h1></html>", "text/html")),

@@ -189,6 +189,7 @@ async def test_a_wrong_request_is_not_repeated(server: GeminiServer, embedder: G
     "answer",
     [
         status(408),
+        status(499),
         status(500),
         status(502, "<html>"),
         status(503),
@@ -201,7 +202,21 @@ async def test_a_wrong_request_is_not_repeated(server: GeminiServer, embedder: G
         text(200, '{"embeddings": [{"values": [0, 0, 0, 0, 0, 0, 0, 0]}]}'),
         drop,
     ],
-    ids=["408", "500", "502", "503", "504", "500-broken", "200-broken", "shape", "size", "none", "zero", "dropped"],
+    ids=[
+        "408",
+        "499",
+        "500",
+        "502",
+        "503",
+        "504",
+        "500-broken",
+        "200-broken",
+        "shape",
+        "size",
+        "none",
+        "zero",
+        "dropped",
+    ],
 )
 async def test_what_may_pass_is_tried_three_times(
     server: GeminiServer, embedder: GeminiEmbedder, clock: RecordingClock, answer: Answer
@@ -219,11 +234,12 @@ async def test_what_may_pass_is_tried_three_times(
     [
         (status(500), False),
         (status(503), False),
+        (status(499), True),
         (text(200, "{broken"), True),
         (text(200, '{"embeddings": []}'), True),
         (drop, True),
     ],
-    ids=["500", "503", "200-broken", "none", "dropped"],
+    ids=["500", "503", "499", "200-broken", "none", "dropped"],
 )
 async def test_what_may_have_been_paid_is_told(
     server: GeminiServer, embedder: GeminiEmbedder, answer: Answer, is_counted: bool
