@@ -184,6 +184,8 @@ class ImportPrefix:
                 if isinstance(decision, Adopt)
                 else "described"
                 if isinstance(decision, Describe)
+                else "folders"
+                if live.is_folder
                 else "unchanged"
             )
         raise AssertionError("the last try returns")

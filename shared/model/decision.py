@@ -53,7 +53,7 @@ class Describe:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """The object is gone: its chunks go, its work is cancelled."""
+    """The object is gone, or only a folder by now: its chunks go, its work is cancelled."""
 
 
 Decision = Nothing | Index | Adopt | Describe | Remove
@@ -61,7 +61,7 @@ Decision = Nothing | Index | Adopt | Describe | Remove
 
 def decide(document: Document | None, live: ObjectMetadata | None, owner: Owner | None) -> Decision:
     """Return what brings the document in step with the bucket; `owner` is who the live object belongs to, if known."""
-    if live is None:
+    if live is None or live.is_folder:
         return Nothing() if document is None or document.generation is None else Remove()
     if document is None:
         return Index(live, owner)

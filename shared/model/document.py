@@ -61,6 +61,14 @@ class ObjectMetadata:
         clean = {storable(key): storable(value) for key, value in self.metadata.items()}
         object.__setattr__(self, "metadata", clean)
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether it only stands for a folder, as consoles, mounts and copying tools make them: nothing to index.
+
+        Its name ends in `/` and it has no bytes. With bytes it is a file, and so is an empty one of another name.
+        """
+        return self.size_bytes == 0 and self.ref.name.endswith("/")
+
     def has_content_of(self, *, size_bytes: int | None, crc32c: str | None, md5: str | None) -> bool:
         """Say whether size and checksum equal the ones given; unknown checksums are never equal."""
         if size_bytes != self.size_bytes:

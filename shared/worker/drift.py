@@ -45,7 +45,7 @@ class DriftClass(StrEnum):
     STALE = "stale"
     """The index knows another generation, other metadata or no owner, or shows other bytes for good."""
     ORPHAN = "orphan"
-    """In the index, no longer in the bucket."""
+    """In the index, no longer in the bucket, or only as a folder."""
     FAILED = "failed"
     """The live generation's job failed or was cancelled: reported, and left to a person."""
 
@@ -192,7 +192,7 @@ async def differences(
     while there is not None or here is not None:
         if here is None or (there is not None and _key(there.ref) < _key(here.ref)):
             assert there is not None
-            yield there.ref, DriftClass.MISSING
+            yield there.ref, None if there.is_folder else DriftClass.MISSING
             there = await anext(objects, None)
         elif there is None or _key(here.ref) < _key(there.ref):
             yield here.ref, DriftClass.ORPHAN
@@ -205,6 +205,8 @@ async def differences(
 def _compare(
     there: ObjectMetadata, here: Document, owner_of: Callable[[ObjectMetadata], Owner | None]
 ) -> DriftClass | None:
+    if there.is_folder:
+        return DriftClass.ORPHAN
     if here.organization_id == UNKNOWN_ORGANIZATION and owner_of(there) is not None:
         return DriftClass.STALE  # the settings say by now whose it is
     # The metageneration too: it may have moved the object to another organization.

@@ -89,8 +89,9 @@ class CostEstimate:
         ratios: Mapping[str, float],
         known_pages: PagesKnown | None,
     ) -> None:
-        indexed = await self._known.indexed(self._bucket, page) if page else set()
-        for one in page:
+        files = [one for one in page if not one.is_folder]
+        indexed = await self._known.indexed(self._bucket, files) if files else set()
+        for one in files:
             kind = kind_of(one.ref.name)
             entry = estimate.kinds.setdefault(kind, KindEstimate(measured=kind in ratios))
             entry.objects += 1

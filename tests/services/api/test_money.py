@@ -88,6 +88,14 @@ async def test_an_estimate_subtracts_what_is_indexed_and_measures_by_the_index(r
     assert only[".txt"]["objects"] == 2
 
 
+async def test_folders_are_no_files(road: Road, client: TestClient) -> None:
+    """What consoles show as folders would be neither read nor paid for, and is not counted."""
+    for name, content in (("docs/", b""), ("docs/a.txt", b"alpha"), ("docs/b.txt", b"")):
+        road.bucket.put(name, content)
+    kinds = (await (await client.get(ESTIMATE)).json())["kinds"]
+    assert {kind: figures["objects"] for kind, figures in kinds.items()} == {".txt": 2}
+
+
 async def test_stretches_join_to_the_whole(road: Road, client: TestClient) -> None:
     """From cursor to cursor each name is counted once."""
     await a_bucket(road)

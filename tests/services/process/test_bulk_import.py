@@ -104,6 +104,16 @@ async def test_again_changes_nothing(road: Road, tasks: PostgresTaskStore) -> No
     assert await road.in_step()
 
 
+async def test_folders_are_counted_and_make_no_job(road: Road, tasks: PostgresTaskStore) -> None:
+    """They are no files, and so nothing that could fail."""
+    for name, content in (("docs/", b""), ("docs/a.txt", b"alpha"), ("docs/deep/", b"")):
+        road.bucket.put(name, content)
+    job = await worked_off(road, await asked(tasks))
+    assert job.result == {
+        "prefix": "", "seen": 3, "folders": 2, "indexed": 1, "jobs": {"completed": 1}, "errors": [],
+    }  # fmt: skip
+
+
 async def test_one_organization_only(road: Road, tasks: PostgresTaskStore) -> None:
     """With an organization, objects of others and of nobody are not touched."""
     road.bucket.put("a", b"a")

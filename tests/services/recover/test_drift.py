@@ -40,6 +40,7 @@ class Side(NamedTuple):
     organization_id: str = "acme"
     current_job_id: UUID | None = UUID(int=1)
     current_job_status: Status = Status.COMPLETED
+    is_folder: bool = False
 
 
 class Undecided:

@@ -69,6 +69,16 @@ def test_decide(document: Document | None, live: ObjectMetadata | None, owner: O
     assert decide(document, live, owner) == expected
 
 
+def test_a_folder_is_decided_on_as_if_it_were_not_there() -> None:
+    """A name that ends in `/` and no bytes: only both together are no file."""
+    folder = changed(ref=ObjectRef("uploads", "docs/"), size_bytes=0)
+    assert decide(None, folder, OWNER) == decide(None, folder, None) == decide(known(generation=None), folder, OWNER)
+    assert decide(None, folder, OWNER) == Nothing()
+    assert decide(KNOWN, folder, OWNER) == Remove()
+    for file in (changed(size_bytes=0), changed(ref=folder.ref)):
+        assert decide(None, file, OWNER) == Index(file, OWNER)
+
+
 @pytest.mark.parametrize("left", [{"live_job_id": None}, {"indexed_md5": "x"}, {"indexed_size_bytes": 4}])
 def test_a_generation_that_is_known_and_neither_shown_nor_worked_on_is_indexed(left: dict[str, object]) -> None:
     """Such a row would never come right by itself; with a job of its own it is left to that job."""
