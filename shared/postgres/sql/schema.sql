@@ -52,6 +52,8 @@ create index documents_by_organization on documents (organization_id);
 -- Byte order, as Cloud Storage lists: the two are merged.
 create index documents_listing on documents (bucket, name collate "C") where generation is not null;
 create index documents_deleted on documents (deleted_at) where deleted_at is not null;
+-- What a switch of spaces looks at while nobody may complete a job.
+create index documents_changed on documents (updated_at) where live_job_id is not null;
 
 ----------------------------------------------------------------------------------------------------------- jobs
 

@@ -93,9 +93,13 @@ select (select id from page order by id desc limit 1) as last, (
       and e.text_hash = c.text_hash)) as gaps
 
 -- name: gaps_since
--- The same, of documents that were changed since a moment.
-select count(*) from documents d join chunks c on c.job_id = d.live_job_id
-where d.updated_at >= :since and not exists (
+-- The same, of documents that were changed since a moment. Those first: that hardly any passage lacks a vector is no
+-- reason to begin with all of them.
+with changed as materialized (
+  select live_job_id from documents where live_job_id is not null and updated_at >= :since
+)
+select count(*) from changed join chunks c on c.job_id = changed.live_job_id
+where not exists (
   select from embeddings e
   where e.space_id = :space_id::smallint and e.organization_id = c.organization_id and e.text_hash = c.text_hash)
 

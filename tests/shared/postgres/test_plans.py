@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -60,6 +61,7 @@ ASKED: dict[tuple[str, str], tuple[dict[str, Any], set[str]]] = {
         {"bucket": "uploads", "after": "acme/00150000", "limit": 500},
         {"documents_listing"},
     ),
+    ("spaces", "gaps_since"): ({"space_id": 1, "since": None}, {"documents_changed", "chunks_pkey"}),
     ("recover", "last_done"): ({"duty": "reconcile"}, {"recover_runs_by_start"}),
     ("prune", "prune_outbox"): ({"keep_days": 7, "limit": 1000}, {"outbox_published"}),
     ("prune", "prune_ledger"): ({"keep_days": 90, "limit": 1000}, {"job_events_published"}),
@@ -84,10 +86,10 @@ def large(postgres_server: PostgresServer, migrated_template: str) -> Iterator[s
 ROWS = (
     # Triggers would write a line of the ledger per job; they are written by hand below.
     "alter table document_processing_jobs disable trigger user",
-    f"""insert into documents (id, bucket, name, organization_id, generation, metageneration, deleted_at)
+    f"""insert into documents (id, bucket, name, organization_id, generation, metageneration, deleted_at, updated_at)
         select ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, 'uploads',
           'acme/' || lpad(n::text, 8, '0'), 'tenant-' || n % 20, case when not gone then n end, 1,
-          case when gone then now() - n * interval '30 seconds' end
+          case when gone then now() - n * interval '30 seconds' end, now() - n * interval '1 second'
         from (select n, n % 50 = 0 and n <= {JOBS - WAITING} as gone from generate_series(1, {JOBS}) n) numbered""",
     f"""insert into document_processing_jobs (id, document_id, bucket, name, generation, organization_id,
           document_revision, lane, status, processing_stage, parked, next_attempt_at, last_rung_at, created_at,
@@ -120,6 +122,7 @@ ROWS = (
     """insert into chunks (job_id, ordinal, document_id, organization_id, text, locator, text_hash)
         select id, 0, id, organization_id, 'x', '{}', decode(md5(generation::text), 'hex')
         from documents where generation < 20000""",
+    "update documents set live_job_id = id where generation < 20000",
     "alter table document_processing_jobs enable trigger user",
     "vacuum analyze",
 )
@@ -129,7 +132,8 @@ def arguments_of(asked: dict[str, Any]) -> dict[str, Any]:
     """Fill in what cannot stand in a table."""
     from shared.postgres.recover import _START
 
-    return asked | ({"after_until": _START[0]} if "after_until" in asked else {})
+    moments = {"after_until": _START[0], "since": datetime.now(UTC) - timedelta(minutes=1)}
+    return asked | {name: moment for name, moment in moments.items() if name in asked}
 
 
 @pytest.mark.parametrize(("file", "name"), ASKED, ids=[name for _, name in ASKED])
