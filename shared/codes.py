@@ -38,6 +38,13 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "Sniffing and extraction.",
         ),
         final(
+            "IMAGE_REFUSED",
+            "The model takes the pictures of the file's pages for none that it can read, and OCR reads no text in them"
+            " either.",
+            NEW_FILE,
+            "Reading of images by a model.",
+        ),
+        final(
             "NO_TEXT",
             "No text was found, also not by OCR.",
             "Nothing, if the file has none; else look whether OCR knows its language.",

@@ -1,8 +1,8 @@
 """Pages that a model reads: each is paid within the budget, counted on the job, and flagged where the model refused.
 
-What a model refuses to read (`CONTENT_BLOCKED`, `ANSWER_TOO_LONG`) is a verdict on one page, not on the file: that page
-is read by OCR, and the job's result says so. An answer without sense, twice, says nothing about the page, so it ends
-the job.
+What a model refuses to read (`CONTENT_BLOCKED`, `IMAGE_REFUSED`, `ANSWER_TOO_LONG`) is a verdict on one page, not on
+the file: that page is read by OCR, and the job's result says so. An answer without sense, twice, says nothing about the
+page, so it ends the job.
 """
 
 from __future__ import annotations

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import random
 from functools import cache
 from importlib import resources
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import pydantic
 import structlog
 from google import genai
 from google.genai import types
 
-from shared.clock import Clock
+from shared.clock import Clock, SystemClock
 from shared.embedding.gemini import Answered, GeminiAccess, GeminiCalls
 from shared.errors import HeadraceError, InvalidRequest, NonRetryableError, UnprocessableContent
 from shared.model.text import storable
@@ -32,6 +33,13 @@ MAX_DESCRIPTION_CHARACTERS = 2_000
 _INPUT_TOKENS = 3_000
 """What an image of 2,000 by 2,000 pixels and the prompt take of a quota; corrected by each answer."""
 _READINGS = 2
+_TRUSTED_SECONDS = 600.0
+"""So long after an answer, a request that is called wrong is so for its image, and not for the way we ask."""
+_BLANK_PAGE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAIAAAACACAAAAADmVT4XAAAAW0lEQVR42u3OMQEAAAgDoGn/zhpjDyRgLl0bAQEBAQEBAQEBAQEBAQEBAQEB"
+    "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQGBsgfEoQH/AB+i6QAAAABJRU5ErkJggg=="
+)
+"""A white PNG: whoever refuses this one refuses all."""
 _BLOCKED = {
     types.FinishReason.SAFETY,
     types.FinishReason.RECITATION,
@@ -70,6 +78,8 @@ class GeminiReader:
         jitter: random.Random | None = None,
     ) -> None:
         """Nothing is opened before the context is entered; the arguments are those of `GeminiCalls`."""
+        self._clock = clock or SystemClock()
+        self._trusted_until: float | None = None
         self._calls = GeminiCalls(
             access,
             model=model,
@@ -77,7 +87,7 @@ class GeminiReader:
             timeout_seconds=timeout_seconds,
             longest_wait_seconds=longest_wait_seconds,
             turns=turns,
-            clock=clock,
+            clock=self._clock,
             jitter=jitter,
         )
 
@@ -104,7 +114,8 @@ class GeminiReader:
     async def read(self, image: bytes, *, media_type: str) -> Reading:
         """Return what is written and shown in an image. See `shared.ports.models.ImageReader` for what it raises.
 
-        An answer without sense is asked for once more; a refused image and an endless answer are not.
+        An answer without sense is asked for once more; a refused image and an endless answer are not. Where the service
+        calls the request wrong, and has not answered any for a while, a blank page shows whether the image is.
         """
         if not self.takes(media_type, size_bytes=len(image)):
             raise InvalidRequest(f"Images to read are PNG, JPEG or WebP of at most {MAX_IMAGE_BYTES >> 20} MiB.")
@@ -127,8 +138,8 @@ class GeminiReader:
                 _log.info("model.answer_invalid", model=self.model, reading=reading)
         except HeadraceError as error:
             # Of the last call, which failed, the error knows; of those before, only this place.
-            error.calls = calls if isinstance(error, UnprocessableContent) else calls + (error.calls or 0)
-            error.input_tokens, error.output_tokens = error.input_tokens + spent_in, spent_out
+            error.calls = calls + (error.calls or 0)
+            error.input_tokens, error.output_tokens = error.input_tokens + spent_in, error.output_tokens + spent_out
             raise
         failure = NonRetryableError(
             "The model's answer about an image had the wrong form, twice; retry later or read images by OCR.",
@@ -138,6 +149,36 @@ class GeminiReader:
         raise failure
 
     async def _ask(self, image: bytes, media_type: str) -> Answered[types.GenerateContentResponse]:
+        try:
+            return await self._send(image, media_type)
+        except InvalidRequest as error:
+            await self._raise_what_is_wrong(error)
+
+    async def _raise_what_is_wrong(self, error: InvalidRequest) -> NoReturn:
+        """Raise whose fault it is that a request was refused.
+
+        Raises:
+            UnprocessableContent: `IMAGE_REFUSED`: that of its image.
+            InvalidRequest: that of the way we ask; no image would be read.
+        """
+        verdict = UnprocessableContent(
+            "The model takes an image of this file for none that it can read; read images by OCR instead.",
+            code="IMAGE_REFUSED",
+        )
+        verdict.calls, verdict.input_tokens = error.calls or 0, error.input_tokens
+        if self._trusted_until is None or self._clock.monotonic() > self._trusted_until:
+            try:
+                answer, calls, lost = await self._send(_BLANK_PAGE, "image/png")
+            except HeadraceError as failure:
+                failure.calls = (failure.calls or 0) + verdict.calls
+                failure.input_tokens += verdict.input_tokens
+                raise
+            used_in, used_out = _used(answer)
+            verdict.calls += calls
+            verdict.input_tokens, verdict.output_tokens = verdict.input_tokens + used_in + lost, used_out
+        raise verdict from error
+
+    async def _send(self, image: bytes, media_type: str) -> Answered[types.GenerateContentResponse]:
         parts = [types.Part.from_bytes(data=image, mime_type=media_type), types.Part(text="Read this image.")]
         contents: Any = [types.Content(role="user", parts=parts)]
         config = types.GenerateContentConfig(
@@ -153,9 +194,11 @@ class GeminiReader:
         async def request(client: genai.Client) -> types.GenerateContentResponse:
             return await client.aio.models.generate_content(model=self.model, contents=contents, config=config)
 
-        return await self._calls.call(
+        answered = await self._calls.call(
             request, used_tokens=lambda answer: _used(answer)[0] or None, tokens=_INPUT_TOKENS
         )
+        self._trusted_until = self._clock.monotonic() + _TRUSTED_SECONDS
+        return answered
 
 
 @cache

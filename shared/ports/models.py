@@ -106,8 +106,10 @@ class ImageReader(Protocol):
             RateLimitError: with what the service asked to wait, if it did. Perhaps no call was made: it was known.
             AuthenticationError: the key or account was refused; exactly one call was made.
             RetryableError: timed out, refused, 5xx, after the bounded tries inside one call.
-            UnprocessableContent: `CONTENT_BLOCKED`, `ANSWER_TOO_LONG`: this image, with this model, never.
-            NonRetryableError: `ANSWER_INVALID` after a second call, or the service says that the request is wrong.
+            UnprocessableContent: `CONTENT_BLOCKED`, `IMAGE_REFUSED`, `ANSWER_TOO_LONG`: this image, with this model,
+                never.
+            NonRetryableError: `ANSWER_INVALID` after a second call, or the service says that the request is wrong,
+                whatever the image.
         """
         ...
 

@@ -112,6 +112,25 @@ async def test_a_page_that_the_model_refuses_is_read_by_ocr_and_flagged(desk: De
     assert "queue in lane four" in " ".join(second[1].split())
 
 
+async def test_a_picture_that_the_service_calls_wrong_is_read_by_ocr_and_flagged(desk: Desk) -> None:
+    """400 about one page: what was paid for the others stays, and the file is completed."""
+    desk.answers_to_pages(good, refused(400))
+    await desk.put("scan.pdf", (FILES / "pdf" / "img2pdf-scan.pdf").read_bytes())
+    job = await desk.job()
+    assert (job["status"], job["result"]["refused_pages"]) == ("completed", {"IMAGE_REFUSED": [2]})
+    assert (job["pages_read"], job["page_cost_micros"]) == (2, PAGE_MICROS)
+    assert "queue in lane four" in " ".join((await desk.places("scan.pdf"))[1][1].split())
+
+
+async def test_a_request_that_is_wrong_for_every_picture_ends_the_file_soon(desk: Desk) -> None:
+    """Nor is a blank page read: the way we ask is wrong, and the job says so after two calls."""
+    desk.answers_to_pages(*[refused(400)] * 9)
+    await desk.put("scan.pdf", scans.file("pdf", (4, 2, 7)))
+    job = await desk.job()
+    assert (job["status"], job["error_code"], len(desk.model.calls)) == ("failed", "INVALID_REQUEST", 2)
+    assert job["error_message"].startswith("Page 1: ")
+
+
 @pytest.mark.slow  # OCR looks for words in bars from all four sides
 async def test_a_file_of_which_nothing_is_left_fails_with_the_refusal(desk: Desk) -> None:
     """Neither the model nor OCR has a word of it: the code is the model's."""

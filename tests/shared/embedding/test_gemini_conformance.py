@@ -90,6 +90,10 @@ class QuickClock(SystemClock):
         """Return the moment that so much sleep leads to."""
         return NOW + timedelta(seconds=sum(self.slept_seconds))
 
+    def monotonic(self) -> float:
+        """Return how much that was."""
+        return sum(self.slept_seconds)
+
     async def sleep(self, seconds: float) -> None:
         """Remember the wait."""
         self.slept_seconds.append(seconds)
@@ -274,6 +278,9 @@ def page(**values: Any) -> str:
 
 
 READINGS = {
+    # Perhaps the image is wrong; then a blank page is not.
+    "400": Case(status(400), InvalidRequest, "INVALID_REQUEST", 2),
+    "413": Case(status(413), InvalidRequest, "INVALID_REQUEST", 2),
     "prompt blocked": blocked({"promptFeedback": {"blockReason": "SAFETY"}}),
     "prompt prohibited": blocked({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "candidates": []}),
     **{
@@ -342,7 +349,7 @@ def reader(server: Gemini, clock: QuickClock, timeout_seconds: float = 20.0, **s
     )
 
 
-@pytest.mark.parametrize("name", [*SHARED, *READINGS])
+@pytest.mark.parametrize("name", [*(SHARED | READINGS)])
 async def test_readings(server: Gemini, clock: QuickClock, name: str) -> None:
     """Each answer to a request to read an image ends as the table says, after exactly so many calls."""
     case = (SHARED | READINGS)[name]
@@ -396,6 +403,22 @@ async def test_what_useless_answers_cost_is_known(server: Gemini, clock: QuickCl
         with pytest.raises(UnprocessableContent) as caught:
             await opened.read(IMAGE, media_type="image/png")
     assert (caught.value.calls, caught.value.input_tokens, caught.value.output_tokens) == (2, 2000, 50)
+
+
+async def test_an_image_that_is_refused_is_told_from_a_request_that_is_wrong(server: Gemini, clock: QuickClock) -> None:
+    """A blank page is asked about once: its answer speaks for ten minutes, as that about any image does."""
+    async with reader(server, clock) as opened:
+        for calls, tokens in ((2, 1000), (1, 0)):
+            server.answers = [status(400)]
+            with pytest.raises(UnprocessableContent) as caught:
+                await opened.read(IMAGE, media_type="image/png")
+            error = caught.value
+            assert (error.code, error.calls, error.input_tokens) == ("IMAGE_REFUSED", calls, tokens)
+        await clock.sleep(601)
+        server.answers = [status(400)] * 2
+        with pytest.raises(InvalidRequest) as wrong:
+            await opened.read(IMAGE, media_type="image/png")
+    assert (wrong.value.calls, len(server.requests)) == (2, 5)
 
 
 @pytest.mark.parametrize(
