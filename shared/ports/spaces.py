@@ -85,13 +85,20 @@ class SpaceStore(Protocol):
         ...
 
     async def count(self, organization_id: str, space: EmbeddingSpace) -> tuple[int, int]:
-        """Return how many different texts of an organization can be found, and how many lack a vector in the space."""
+        """Return how many different texts of an organization can be found, and how many lack a vector in the space.
+
+        Counted in several transactions, each of a bounded stretch.
+        """
         ...
 
     async def missing(
         self, organization_id: str, space: EmbeddingSpace, *, after: bytes, limit: int
     ) -> list[tuple[bytes, str]]:
-        """Return (text hash, text) of findable texts without a vector in the space, by hash, from `after` on."""
+        """Return (text hash, text) of findable texts without a vector in the space, by hash, from `after` on.
+
+        Of a stretch of `limit` texts, the first in which one is missing; nothing at the end. Stretches in which none is
+        are passed, each in a transaction of its own.
+        """
         ...
 
     async def overlap(self, one: EmbeddingSpace, other: EmbeddingSpace, *, nearest: int, sample: int) -> Overlap:

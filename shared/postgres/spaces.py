@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shared.postgres.pool import Connection, Database
 
 DOCUMENTS_PER_PAGE = 2_000
+TEXTS_PER_PAGE = 5_000
 ORGANIZATIONS_COMPARED = 50
 
 _START = UUID(int=0)
@@ -181,23 +182,37 @@ class PostgresSpaceStore:
             return [row["organization_id"] for row in await self._sql.organizations.all(connection)]
 
     async def count(self, organization_id: str, space: EmbeddingSpace) -> tuple[int, int]:  # noqa: D102
-        async with self._db.get_connection() as connection:
-            space_id = await _id_of(connection, space)
-            row = await self._sql.count_texts.first(connection, organization_id=organization_id, space_id=space_id)
-        return row["texts"], row["missing"]
+        texts, missing, after = 0, 0, b""
+        while True:
+            async with self._db.get_connection() as connection:
+                page = await self._sql.count_texts.first(
+                    connection,
+                    organization_id=organization_id,
+                    space_id=await _id_of(connection, space),
+                    after=after,
+                    limit=TEXTS_PER_PAGE,
+                )
+            texts, missing = texts + page["texts"], missing + page["missing"]
+            if page["seen"] < TEXTS_PER_PAGE:
+                return texts, missing
+            after = page["last"]
 
     async def missing(  # noqa: D102
         self, organization_id: str, space: EmbeddingSpace, *, after: bytes, limit: int
     ) -> list[tuple[bytes, str]]:
-        async with self._db.get_connection() as connection:
-            found = await self._sql.missing_texts.all(
-                connection,
-                organization_id=organization_id,
-                space_id=await _id_of(connection, space),
-                after=after,
-                limit=limit,
-            )
-        return [(row["text_hash"], row["text"]) for row in found]
+        while True:
+            async with self._db.get_connection() as connection:
+                page = await self._sql.missing_texts.all(
+                    connection,
+                    organization_id=organization_id,
+                    space_id=await _id_of(connection, space),
+                    after=after,
+                    limit=limit,
+                )
+            found = [(row["text_hash"], row["text"]) for row in page if row["text"] is not None]
+            if found or len(page) < limit:
+                return found
+            after = page[-1]["text_hash"]
 
     async def overlap(  # noqa: D102
         self, one: EmbeddingSpace, other: EmbeddingSpace, *, nearest: int, sample: int

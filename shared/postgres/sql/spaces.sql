@@ -61,23 +61,50 @@ select organization_id from found where organization_id is not null and exists (
   select from documents d where d.organization_id = found.organization_id and d.live_job_id is not null)
 
 -- name: count_texts
--- Different texts that can be found, and those without a vector in the space.
-select count(*) as texts, count(*) filter (where e.text_hash is null) as missing
-from (
-  select distinct c.organization_id, c.text_hash
-  from chunks c join documents d on d.live_job_id = c.job_id
-  where c.organization_id = :organization_id) visible
-left join embeddings e on e.space_id = :space_id::smallint
-  and e.organization_id = visible.organization_id and e.text_hash = visible.text_hash
+-- A stretch of an organization's texts, each once: where it ends, how many there are, how many of them can be found, and
+-- how many of those have no vector in the space. Stepping through the index, so that a statement's cost is bounded.
+with recursive texts as (
+  (select text_hash, 1 as place from chunks
+   where organization_id = :organization_id and text_hash > :after order by text_hash limit 1)
+  union all
+  select (select next.text_hash from chunks next
+          where next.organization_id = :organization_id and next.text_hash > texts.text_hash
+          order by next.text_hash limit 1), texts.place + 1
+  from texts where texts.text_hash is not null and texts.place < :limit
+), looked_at as materialized (
+  -- Not `exists`: Postgres would answer that for all texts at once where it takes them for few.
+  select text_hash, place, (
+      select true from chunks c join documents d on d.live_job_id = c.job_id
+      where c.organization_id = :organization_id and c.text_hash = texts.text_hash limit 1) as is_shown, (
+      select true from embeddings e
+      where e.space_id = :space_id::smallint and e.organization_id = :organization_id
+        and e.text_hash = texts.text_hash) as has_vector
+  from texts where text_hash is not null
+)
+select count(*) as seen, count(*) filter (where is_shown) as texts,
+  count(*) filter (where is_shown and has_vector is null) as missing,
+  (select text_hash from looked_at order by place desc limit 1) as last
+from looked_at
 
 -- name: missing_texts
--- Each text once, by hash: the order of the index, in which a successor goes on.
-select distinct on (c.text_hash) c.text_hash, c.text
-from chunks c join documents d on d.live_job_id = c.job_id
-where c.organization_id = :organization_id and c.text_hash > :after and not exists (
-  select from embeddings e
-  where e.space_id = :space_id::smallint and e.organization_id = c.organization_id and e.text_hash = c.text_hash)
-order by c.text_hash limit :limit
+-- The same stretch, by hash: the order in which a successor goes on. With their text those that can be found and have no
+-- vector.
+with recursive texts as (
+  (select text_hash, 1 as place from chunks
+   where organization_id = :organization_id and text_hash > :after order by text_hash limit 1)
+  union all
+  select (select next.text_hash from chunks next
+          where next.organization_id = :organization_id and next.text_hash > texts.text_hash
+          order by next.text_hash limit 1), texts.place + 1
+  from texts where texts.text_hash is not null and texts.place < :limit
+)
+select text_hash, case when (
+    select true from embeddings e
+    where e.space_id = :space_id::smallint and e.organization_id = :organization_id and e.text_hash = texts.text_hash
+  ) is null then (
+    select c.text from chunks c join documents d on d.live_job_id = c.job_id
+    where c.organization_id = :organization_id and c.text_hash = texts.text_hash limit 1) end as text
+from texts where text_hash is not null order by place
 
 -- name: gaps_in_page
 -- A stretch of documents: where it ends, and how many of their passages have no vector in the space.

@@ -10,11 +10,13 @@ from services.process.spaces import FillSpace, SpaceWork
 from shared.clock import SystemClock
 from shared.events.catalogue import WorkBell
 from shared.events.envelope import read
+from shared.ids import text_hash
 from shared.model.job import Job, JobType, Lane, Status
 from shared.model.space import EmbeddingSpace
 from shared.ports.models import Embedder
 from shared.ports.stores import Scope
 from shared.ports.tasks import NewTask
+from shared.postgres import spaces
 from shared.postgres.spaces import PostgresSpaceStore
 from shared.postgres.tasks import PostgresTaskStore
 from tests.fakes import HashEmbedder, LineExtractor
@@ -108,6 +110,35 @@ async def test_every_text_is_sent_once(road: Road, models: TwoModels) -> None:
         "space": OTHER.key, "texts": 10, "sent": 10, "reused": 0, "longer_than_the_model_reads": 0,
     }  # fmt: skip
     assert sorted(models.other.texts) == sorted(models.first.texts) == LINES
+
+
+async def test_what_is_missing_is_counted_and_found_in_stretches(
+    road: Road, models: TwoModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many texts there are in a row that need nothing: those of old versions, in many files, with vectors."""
+    monkeypatch.setattr(spaces, "TEXTS_PER_PAGE", 3)
+    await asked(road)
+    await road.work_off()
+    road.bucket.put("b.txt", "\n".join([*LINES[:5], "new", "newer"]).encode())
+    road.bucket.put("c.txt", b"of another organization", organization_id="other")
+    for name in ("b.txt", "c.txt"):
+        await road.notify(name)
+    await road.work_off()
+    await road.fetch("delete from embeddings where text_hash = $1", text_hash("line 3"))
+    store = PostgresSpaceStore(road.database)
+    assert await store.count("acme", OTHER) == (12, 3)
+    assert await store.count("nobody", OTHER) == (0, 0)
+    for limit in (1, 2, 3, 100):
+        after, found = b"", []
+        while missing := await store.missing("acme", OTHER, after=after, limit=limit):
+            assert len(missing) <= limit
+            found += missing
+            after = missing[-1][0]
+        assert sorted(found) == found
+        assert {text for _, text in found} == {"line 3", "new", "newer"}
+    road.bucket.remove("b.txt")
+    await road.notify("b.txt", "OBJECT_DELETE")
+    assert await store.count("acme", OTHER) == (10, 1)
 
 
 async def test_a_rescued_fill_is_alone_for_one_batch_only(road: Road, models: TwoModels) -> None:

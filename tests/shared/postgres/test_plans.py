@@ -183,6 +183,19 @@ async def test_claiming_steps_over_no_job_that_waits_for_its_time(large: str) ->
     assert max(read) < 100
 
 
+@pytest.mark.parametrize("name", ["count_texts", "missing_texts"])
+async def test_texts_are_looked_at_in_stretches(large: str, name: str) -> None:
+    """Of an organization whose texts all have vectors, a stretch is read, and its end is told, not all there are."""
+    connection = await asyncpg.connect(large)
+    try:
+        asked = {"organization_id": "tenant-7", "space_id": 1, "after": b"", "limit": 10}
+        plan = await explained(connection, "spaces", name, asked)
+    finally:
+        await connection.close()
+    read = [node["Actual Rows"] * node["Actual Loops"] + node.get("Rows Removed by Filter", 0) for node in nodes(plan)]
+    assert max(read) < 100
+
+
 async def test_ringing_for_what_became_due_reads_none_of_the_backlog(large: str) -> None:
     """Each second's question is answered from an index that holds none of the jobs that were rung for."""
     connection = await asyncpg.connect(large)
