@@ -146,6 +146,9 @@ class HashEmbedder:
     def count_tokens(self, text: str) -> int:
         return len(text.split())
 
+    def requests(self, texts: Sequence[str]) -> list[int]:
+        return [len(texts)]
+
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:
         if self.errors:
             raise self.errors.pop(0)

@@ -6,6 +6,7 @@ fails there holds no file up, since the switch to that space refuses as long as 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -40,6 +41,14 @@ class SpaceWork(IndexDocument):
         """
         ours = await self._claimed(job, batch) if patient else batch
         return (await self._embed_batch(job, ours)).texts if ours else 0
+
+    async def _embed_batch(self, job: Job, batch: Sequence[tuple[bytes, str]]) -> Bill:
+        """Send a batch, request by request: what one has brought is committed before the next can fail."""
+        bill, start = Bill(), 0
+        for size in await asyncio.to_thread(self._embedder.requests, [text for _, text in batch]):
+            bill += await super()._embed_batch(job, batch[start : start + size])
+            start += size
+        return bill
 
     async def _embed(self, job: Job, time: Slice) -> Bill:
         bill = await super()._embed(job, time)

@@ -31,7 +31,8 @@ class GeminiEmbedder:
     """`Embedder` on the Gemini API (with a key) or Vertex AI (with a project); use it as an async context manager.
 
     One call of `embed` is one request, tried `tries` times at most; more only if its texts have more than
-    `MAX_REQUEST_TOKENS` together. All waiting goes through the clock.
+    `MAX_REQUEST_TOKENS` together: one that fails then takes the vectors of those before it along, unless the caller
+    cuts by `requests`. All waiting goes through the clock.
     """
 
     def __init__(
@@ -124,6 +125,10 @@ class GeminiEmbedder:
         """
         plain = sum(character.isascii() for character in text)
         return math.ceil(plain / 3) + len(text) - plain
+
+    def requests(self, texts: Sequence[str]) -> list[int]:
+        """Return how many of these texts go into each request: no more than `MAX_REQUEST_TOKENS` in any."""
+        return [len(part) for part, _ in self._requests(texts)]
 
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:
         """Return one unit vector per text; errors are those of `GeminiCalls.call`, and come before any vector is told.

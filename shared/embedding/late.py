@@ -65,6 +65,9 @@ class LateEmbedder:
     def count_tokens(self, text: str) -> int:  # noqa: D102
         return self._known().count_tokens(text)
 
+    def requests(self, texts: Sequence[str]) -> Sequence[int]:  # noqa: D102
+        return self._known().requests(texts)
+
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:  # noqa: D102
         return await (await self._opened()).embed(texts, purpose=purpose)
 

@@ -98,6 +98,10 @@ class LocalEmbedder:
         """Return exactly how many tokens the text has, markers included, however long it is."""
         return len(self._counter.encode(text).ids)
 
+    def requests(self, texts: Sequence[str]) -> list[int]:
+        """Return that all texts go together."""
+        return [len(texts)] if texts else []
+
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:  # noqa: ARG002
         """Return one unit vector per text; the model knows no difference between documents and queries.
 

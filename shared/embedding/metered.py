@@ -44,6 +44,10 @@ class MeteredEmbedder:
         """Count as the wrapped embedder does."""
         return self._embedder.count_tokens(text)
 
+    def requests(self, texts: Sequence[str]) -> Sequence[int]:
+        """Divide as the wrapped embedder does."""
+        return self._embedder.requests(texts)
+
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:
         """Embed as the wrapped embedder does, and count it, also what calls cost of which nothing came."""
         started, outcome, calls, tokens = self._clock.monotonic(), "cancelled", 1, 0

@@ -32,6 +32,9 @@ class ShortenedEmbedder:
     def count_tokens(self, text: str) -> int:  # noqa: D102
         return self._embedder.count_tokens(text)
 
+    def requests(self, texts: Sequence[str]) -> Sequence[int]:  # noqa: D102
+        return self._embedder.requests(texts)
+
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:  # noqa: D102
         made = await self._embedder.embed(texts, purpose=purpose)
         return replace(made, vectors=[_unit(vector[: self._dimensions]) for vector in made.vectors])

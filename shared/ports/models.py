@@ -50,6 +50,13 @@ class Embedder(Protocol):
         """Return how many tokens the model would see (exactly, or a bound from above where the model is remote)."""
         ...
 
+    def requests(self, texts: Sequence[str]) -> Sequence[int]:
+        """Return how many of these texts go into each request to the model, in order; at most `batch_size` texts.
+
+        One number where one request takes all. Whoever embeds texts request by request loses nothing that is paid.
+        """
+        ...
+
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:
         """Return one vector of length `space.dimensions` per text; at most `batch_size` texts, none of them empty.
 

@@ -42,6 +42,15 @@ class EmbedderContract:
             assert close(list(one), list(two))
             assert close(list(one), list(three))
 
+    async def test_says_what_goes_into_each_request(self, embedder: Embedder) -> None:
+        """Every text, in order, and each part is one call."""
+        sizes, start = embedder.requests(TEXTS), 0
+        for size in sizes:
+            made = await embedder.embed(TEXTS[start : start + size], purpose="document")
+            assert (made.calls, len(made.vectors)) == (1, size)
+            start += size
+        assert start == len(TEXTS)
+
     async def test_tells_texts_apart(self, embedder: Embedder) -> None:
         """Different texts have different vectors."""
         vectors = (await embedder.embed(TEXTS, purpose="document")).vectors

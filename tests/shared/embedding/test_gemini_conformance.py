@@ -440,6 +440,9 @@ async def test_a_batch_stays_below_the_tokens_of_a_request(server: Gemini, clock
         assert embedder.batch_size == 100
         small = await embedder.embed(["word " * 100] * 100, purpose="document")
         large = await embedder.embed(["word " * 1000] * 100, purpose="document")
+        assert embedder.requests(["word " * 100] * 100) == [100]
+        parts = embedder.requests(["word " * 1000] * 100)
+        assert (len(parts), sum(parts)) == (large.calls, 100)
     assert (small.calls, len(small.vectors)) == (1, 100)
     assert (large.calls, len(large.vectors)) == (10, 100)
     sizes = [len(body["requests"]) for _, body in server.requests]
