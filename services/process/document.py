@@ -20,7 +20,7 @@ import structlog
 from services.process.chunking import Chunker
 from services.process.pictures import REFUSED, PageReading, refusals
 from services.process.purse import Purse
-from services.process.slices import Slice
+from services.process.slices import Slice, got_on
 from shared.clock import Clock
 from shared.errors import HeadraceError, RetryableError, Superseded, UnprocessableContent
 from shared.model import media
@@ -233,7 +233,7 @@ class IndexDocument:
                     if ours:
                         sent += await self._embed_batch(job, ours)
                         looked_at = self._clock.monotonic()
-                    time.check(committed=bool(ours))
+                    time.check(committed=False)  # `_store` has told, unless all was left to others
                 if elsewhere:
                     await self._clock.sleep(LOOK_SECONDS)
                 elif len(missing) < TEXTS_PER_LOOK:
@@ -270,6 +270,8 @@ class IndexDocument:
             calls=calls,
             cost_micros=self._prices.micros(space.model, tokens),
         )
+        if vectors:
+            got_on()
 
     async def _paid(self, job: Job, texts: Sequence[str], counted_tokens: int) -> Embeddings:
         """Embed within the organization's budget, if that costs anything.

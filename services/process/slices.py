@@ -40,13 +40,19 @@ _progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 @contextmanager
 def watched() -> Iterator[Progress]:
-    """Give what the slices of the work within say of its progress; it is still told when the work was stopped."""
+    """Give what the work within says of its progress; it is still told when the work was stopped."""
     progress = Progress()
     before = _progress.set(progress)
     try:
         yield progress
     finally:
         _progress.reset(before)
+
+
+def got_on() -> None:
+    """Tell whoever watches, if anybody does, that something new was committed."""
+    if (progress := _progress.get()) is not None:
+        progress.is_made = True
 
 
 class Slice:
@@ -65,12 +71,12 @@ class Slice:
     def check(self, *, committed: bool = True) -> None:
         """Return while there is time; to be called right after a commit, so that every slice gets somewhere.
 
-        Whoever watches hears of it, unless nothing was `committed`, since all was left to others.
+        Whoever watches hears of it, unless nothing was `committed`, or it was told with the commit itself.
 
         Raises:
             SliceOver: there is none left.
         """
-        if committed and (progress := _progress.get()) is not None:
-            progress.is_made = True
+        if committed:
+            got_on()
         if self.is_over:
             raise SliceOver

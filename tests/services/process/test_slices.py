@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from services.process.document import SECONDS_PER_BATCH, IndexDocument
+from services.process.document import SECONDS_PER_BATCH
 from services.process.handler import HANDED_ON, AnswerBell
 from services.process.slices import GRACE_SECONDS, Slice, SliceOver, watched
+from services.process.spaces import SpaceWork
 from shared.clock import Clock, SystemClock
 from shared.model.document import Segment
 from shared.model.job import Job, JobType, Lane
@@ -49,10 +50,10 @@ async def too_long(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 class UnevenEmbedder(HashEmbedder):
-    """One batch of each delivery goes through; the next takes longer than the delivery may."""
+    """One request of each delivery goes through, of two texts; the next takes longer than the delivery may."""
 
-    def __init__(self, too_long: Callable[[], None]) -> None:
-        super().__init__()
+    def __init__(self, too_long: Callable[[], None], batch_size: int) -> None:
+        super().__init__(batch_size=batch_size)
         self._too_long, self.through = too_long, 0
 
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:
@@ -62,6 +63,9 @@ class UnevenEmbedder(HashEmbedder):
             await asyncio.Event().wait()
         self.through += 1
         return await super().embed(texts, purpose=purpose)
+
+    def requests(self, texts: Sequence[str]) -> list[int]:
+        return [len(texts[start : start + 2]) for start in range(0, len(texts), 2)]
 
 
 class StuckEmbedder(HashEmbedder):
@@ -105,7 +109,7 @@ def sliced(
     clock: Clock | None = None,
 ) -> AnswerBell:
     """Return a worker whose deliveries have an end."""
-    index = IndexDocument(
+    index = SpaceWork(
         queue=road.queue,
         storage=road.bucket,
         extractor=extractor or LineExtractor(),
@@ -184,16 +188,19 @@ async def test_a_step_that_takes_longer_than_a_delivery_is_a_failure_that_counts
     assert [tuple(job) for job in jobs] == [("pending", 1, "SLICE_TOO_SHORT")]
 
 
-async def test_a_file_that_gets_on_in_every_delivery_is_completed(road: Road, too_long: Callable[[], None]) -> None:
-    """A delivery that is stopped within a step but has stored a batch before is handed on, and costs no attempt."""
-    road.embedder = UnevenEmbedder(too_long)
-    batches = 6  # more than a job has attempts
-    await upload(road, batches * road.embedder.batch_size)
+@pytest.mark.parametrize("batch_size", [2, 64])
+async def test_a_file_that_gets_on_in_every_delivery_is_completed(
+    road: Road, too_long: Callable[[], None], batch_size: int
+) -> None:
+    """A delivery that is stopped within a step but has stored a vector before is handed on, and costs no attempt."""
+    road.embedder = UnevenEmbedder(too_long, batch_size)
+    requests = 6  # more than a job has attempts
+    await upload(road, 2 * requests)
     road.process = sliced(road, seconds=HARD_SECONDS * 100, hard_seconds=HARD_SECONDS)
-    for number in range(1, batches):
+    for number in range(1, requests):
         assert await road.ring() == HANDED_ON
         assert [tuple(job) for job in await road.fetch(STATE)] == [("pending", 0, None)]
-        assert await road.value("select count(*) from embeddings") == number * road.embedder.batch_size
+        assert await road.value("select count(*) from embeddings") == 2 * number
     assert (await road.ring()).name == "done"
     assert [tuple(job) for job in await road.fetch(STATE)] == [("completed", 1, None)]
     assert await road.in_step()
