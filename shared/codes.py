@@ -38,11 +38,7 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
             "Sniffing and extraction.",
         ),
         final(
-            "IMAGE_REFUSED",
-            "The model takes the pictures of the file's pages for none that it can read, and OCR reads no text in them"
-            " either.",
-            NEW_FILE,
-            "Reading of images by a model.",
+            "IMAGE_REFUSED", "Neither model nor OCR can read its pictures.", NEW_FILE, "Reading of images by a model."
         ),
         final(
             "NO_TEXT",
