@@ -172,7 +172,7 @@ BY_PLACE: dict[Place, tuple[Code, ...]] = {
         passing(
             "RATE_LIMITED",
             "The model or service limits calls; the job waits and no attempt is counted.",
-            "Nothing for hours; a job fails with it after `MAX_DEFER_HOURS`: raise the quota, then retry.",
+            "Nothing; a job fails whose own calls are refused for `MAX_DEFER_HOURS`: raise the quota, then retry.",
             "Models, Storage, Pub/Sub.",
         ),
         passing(

@@ -85,7 +85,7 @@ class RetryPolicy:
 def describe(error: Exception) -> Failure:
     """Return the code and the sentence that are stored; an unknown error's own text is not shown to people."""
     if isinstance(error, HeadraceError):
-        return Failure(code=error.code, message=error.message)
+        return Failure(code=error.code, message=error.message, calls=error.calls)
     return Failure(
         code=code_of(error),
         message=f"An unexpected {type(error).__name__} in the service; its log has the details under this job's id.",

@@ -53,6 +53,14 @@ def test_a_wish_to_wait_longer_is_granted() -> None:
     assert decided == Later(decided.failure, 3)
 
 
+@pytest.mark.parametrize("calls", [None, 0, 1])
+def test_the_queue_is_told_whether_a_model_was_asked(calls: int | None) -> None:
+    """A wait that was known of beforehand says nothing about the job's own calls, and has no bound."""
+    error = RateLimitError(retry_after_seconds=3)
+    error.calls = calls
+    assert POLICY.after(error, attempts=1, max_attempts=4).failure.calls == calls
+
+
 def test_no_wish_is_longer_than_an_hour() -> None:
     """Else one answer could put a job beyond the bound on deferrals; a day's budget alone is waited for as a whole."""
     week = 7 * 24 * 3600
