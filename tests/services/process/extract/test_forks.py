@@ -168,7 +168,8 @@ async def test_two_hundred_files_leave_nothing_behind(extractor: ChildExtractor)
 
     await asyncio.gather(*(one() for _ in range(200)))
     assert children() == {server.pid}
-    assert (open_files(), server.num_fds(), server.children()) == (files, held, [])
+    assert (server.num_fds(), server.children()) == (held, [])
+    assert open_files() <= files  # fewer, when something of an earlier test was collected meanwhile
 
 
 async def test_forks_are_confined_and_share_nothing(extractor: ChildExtractor, long_text: Path) -> None:
