@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--full", type=int, default=0, help="instead, so many on real servers and processes")
     parser.add_argument("--processes", type=int, default=2, help="at the same time, each on a database of its own")
     parser.add_argument("--minutes", type=float, default=0, help="begin nothing new after so long; 0: no bound")
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="uvloop has to be installed")
     parser.add_argument("--out", type=Path, help="also add the result to this file")
     asked = parser.parse_args()
     count, test, a_round = (asked.full, FULL, FULL_ROUND) if asked.full else (asked.sequences, FAST, FAST_ROUND)
@@ -46,7 +47,7 @@ def main() -> None:
         if left < 0:
             break
         share = min(a_round, -(-(count - done) // asked.processes))
-        runs = [start(test, share, left) for _ in range(asked.processes)]
+        runs = [start(test, share, left, asked.loop) for _ in range(asked.processes)]
         if not asked.full:
             give_a_core_each(runs)
         for run in runs:
@@ -72,9 +73,13 @@ def main() -> None:
     sys.exit(bool(failures))
 
 
-def start(test: str, count: int, minutes: float) -> subprocess.Popen[str]:
+def start(test: str, count: int, minutes: float, loop: str) -> subprocess.Popen[str]:
     """Start one process of the run."""
-    said = {"HEADRACE_SEQUENCES": str(count), "HEADRACE_SEQUENCES_MINUTES": str(minutes)}
+    said = {
+        "HEADRACE_SEQUENCES": str(count),
+        "HEADRACE_SEQUENCES_MINUTES": str(minutes),
+        "HEADRACE_SEQUENCES_LOOP": loop,
+    }
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", test, "-m", "soak", "-q", "-s", "--tb=short", "--show-capture=no"],
         cwd=ROOT,

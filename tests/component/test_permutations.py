@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -47,7 +48,8 @@ async def open_road(url: str) -> AsyncIterator[Road]:
 @pytest.fixture
 def grounds(database_url: str) -> Iterator[tuple[Road, Run]]:
     """Give a road, and what runs something on it from outside of its loop."""
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner, structlog.testing.capture_logs() as logs:
+    new_loop = import_module(os.environ.get("HEADRACE_SEQUENCES_LOOP", "asyncio")).new_event_loop
+    with asyncio.Runner(loop_factory=new_loop) as runner, structlog.testing.capture_logs() as logs:
 
         def run(work: Coroutine[Any, Any, Any]) -> Any:
             logs.clear()
