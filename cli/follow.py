@@ -12,7 +12,7 @@ from cli.client import Api
 from services.api.schemas import JobView
 from shared.clock import Clock
 from shared.errors import DependencyUnavailable
-from shared.model.job import TERMINAL
+from shared.model.job import TERMINAL, Status
 
 POLL_SECONDS = 0.25
 COMPARED_SECONDS = 5.0
@@ -58,10 +58,10 @@ async def until_ended(
         if clock.monotonic() - compared >= COMPARED_SECONDS:
             compared = clock.monotonic()
             in_step = await _in_step(api, [upload.name for upload in waiting if upload.row.job is None])
-        jobs, worked_on = await _look(api, prefix, waiting)
+        jobs, indexed = await _look(api, prefix, waiting)
         for upload in waiting:
             upload.row.job = jobs.get((upload.name, str(upload.generation)), upload.row.job)
-            if upload.row.job is None and upload.name in in_step - worked_on:
+            if upload.row.job is None and upload.name in in_step & indexed:
                 upload.row.unchanged = True
         changed()
         waited = clock.monotonic() - started
@@ -73,10 +73,11 @@ async def until_ended(
 
 
 async def _look(api: Api, prefix: str, waiting: Sequence[Upload]) -> tuple[dict[tuple[str, str], JobView], set[str]]:
-    """Return the jobs of these uploads by name and generation, and the names that any job is under way for."""
+    """Return the jobs of these uploads by name and generation, and the names that have been indexed by ended jobs."""
     wanted = {(upload.name, str(upload.generation)) for upload in waiting}
     found: dict[tuple[str, str], JobView] = {}
     worked_on: set[str] = set()
+    indexed: set[str] = set()
     cursor: str | None = None
     while True:
         page = await api.jobs(prefix=prefix, cursor=cursor, limit=PAGE)
@@ -84,16 +85,18 @@ async def _look(api: Api, prefix: str, waiting: Sequence[Upload]) -> tuple[dict[
             name = _name(job.file_path or "")
             if (name, job.generation) in wanted:
                 found[name, job.generation or ""] = job
-            if job.status not in TERMINAL:
+            if job.status is Status.COMPLETED:
+                indexed.add(name)
+            elif job.status not in TERMINAL:
                 worked_on.add(name)
         cursor = page.next_cursor
         if cursor is None or wanted <= found.keys():
-            return found, worked_on
+            return found, indexed - worked_on
         await asyncio.sleep(0)
 
 
 async def _in_step(api: Api, names: Sequence[str]) -> set[str]:
-    """Return at which of these names bucket and index are known to be in step."""
+    """Return at which of these names bucket and index are known to be in step: also those that are in neither."""
     agreed: set[str] = set()
     left, cursor = sorted(names), ""
     while left:

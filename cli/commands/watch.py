@@ -61,8 +61,10 @@ async def newest(console: Console, api_address: str, *, until_idle: bool, clock:
 
 async def _is_idle(api: Api) -> bool:
     """Say whether no job is waiting or running, however old it is."""
-    by_status = (await api.stats()).by_status
-    return not any(by_status.get(status.value) for status in Status if status not in TERMINAL)
+    for status in Status:
+        if status not in TERMINAL and (await api.jobs(status=status.value, limit=1)).jobs:
+            return False
+    return True
 
 
 class _Nothing:

@@ -62,7 +62,9 @@ class PostgresDocumentStore:
             match decision:
                 case Nothing():
                     return Committed(document_id=None if row is None else row["id"], job_id=None)
-                case Adopt(live, owner) | Describe(live, owner) if await self._is_too_much(connection, row, owner):
+                case Adopt(live, owner) | Describe(live, owner) if await self._is_too_much(
+                    connection, row, live, owner
+                ):
                     known = None if owner.organization_id == UNKNOWN_ORGANIZATION else owner
                     return await self._index(connection, row, live, known, trace_parent, import_id)
                 case Index(live, owner):
@@ -237,7 +239,7 @@ class PostgresDocumentStore:
         """
         if row["organization_id"] == owner.organization_id:
             return
-        goes_along = _shows_bytes_of(row, live) and not await self._is_too_much(connection, row, owner)
+        goes_along = _shows_bytes_of(row, live) and not await self._is_too_much(connection, row, live, owner)
         if row["live_job_id"] is not None and not goes_along:
             jobs = queries.load("jobs")
             await jobs.withdraw_chunks.run(connection, document_id=row["id"])
@@ -251,14 +253,20 @@ class PostgresDocumentStore:
         await self._sql.move_dead_letters.run(connection, **to)
         await self._sql.move_jobs.run(connection, user_id=owner.user_id, **to)
 
-    async def _is_too_much(self, connection: Connection, row: Any, owner: Owner) -> bool:
-        """Say whether the document changes hands with more passages than one transaction may take along.
+    async def _is_too_much(self, connection: Connection, row: Any, live: ObjectMetadata, owner: Owner) -> bool:
+        """Say whether more passages would go along to another organization than one transaction may take.
 
         They are withdrawn then, and the file is indexed again for its new owner: that is done in batches.
         """
         if row["organization_id"] == owner.organization_id:
             return False
-        counted = await self._sql.count_passages.value(connection, document_id=row["id"], limit=MOVED_AT_ONCE + 1)
+        counted = await self._sql.count_passages.value(
+            connection,
+            document_id=row["id"],
+            shown_job_id=row["live_job_id"] if _shows_bytes_of(row, live) else None,
+            generation=live.generation,
+            limit=MOVED_AT_ONCE + 1,
+        )
         return bool(counted > MOVED_AT_ONCE)
 
 

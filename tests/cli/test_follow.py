@@ -150,9 +150,12 @@ async def test_a_comparison_that_fails_is_made_again(road: Road, client: Api) ->
     assert (upload.row.unchanged, refusals) == (True, [])
 
 
-async def test_a_file_that_nobody_notices_is_an_error_in_the_end(road: Road, client: Api) -> None:
-    """The wait for a job is bounded by more than a recover run takes to find lost notifications."""
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_a_file_that_nobody_notices_is_an_error_in_the_end(road: Road, client: Api, deleted: bool) -> None:
+    """The wait for a job is bounded by more than a recover run takes, also if the file is gone by then."""
     upload, clock = uploaded(road, "d/a.txt", b"text"), Timeline()
+    if deleted:
+        road.bucket.remove("d/a.txt")
     with pytest.raises(DependencyUnavailable) as failure:
         await until_ended(client, [upload], clock, changed=lambda: None, poll_seconds=UNNOTICED_SECONDS / 5)
     assert failure.value.code == "NOT_NOTICED"

@@ -174,6 +174,25 @@ async def test_a_large_file_that_changes_hands_is_indexed_again(
     assert (await road.recover())["duties"]["reconcile"]["stale"] == 0
 
 
+async def test_a_large_older_version_is_no_reason_to_do_the_work_on_the_newer_one_again(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not go along with a file is not counted: what was paid for of the version that does stays."""
+    monkeypatch.setattr(documents, "MOVED_AT_ONCE", 4)
+    road.bucket.put("a.txt", b"one\ntwo\nthree", organization_id="first")
+    await road.notify("a.txt")
+    await road.work_off()
+    road.bucket.put("a.txt", b"four\nfive", organization_id="first")
+    await road.notify("a.txt")
+    road.embedder.errors = [DependencyUnavailable()]
+    assert (await road.ring()).name == "retrying"
+    read = "select text from chunks where organization_id = 'second' order by ordinal"
+    road.bucket.describe("a.txt", organization_id="second")
+    await road.notify("a.txt", "OBJECT_METADATA_UPDATE")
+    assert [row["text"] for row in await road.fetch(read)] == ["four", "five"]
+    assert await found_by(road, "first") == []
+
+
 async def test_a_large_file_that_is_nobodys_is_shown_to_nobody(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is withdrawn at once, its job says why, and nothing is paid until it says whose it is."""
     monkeypatch.setattr(documents, "MOVED_AT_ONCE", 2)

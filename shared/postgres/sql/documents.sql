@@ -115,8 +115,12 @@ where job.document_id = :document_id and dead_letters.job_id = job.id
   and dead_letters.organization_id is distinct from :organization_id
 
 -- name: count_passages
--- Of all jobs of a document, up to a limit.
-select count(*) from (select from chunks where document_id = :document_id limit :limit) counted
+-- Of what is shown of a document, if that is kept, and of work in hand on a generation, up to a limit.
+select count(*) from (
+  select from chunks c join document_processing_jobs job on job.id = c.job_id
+  where c.document_id = :document_id
+    and (job.id = :shown_job_id or (job.generation = :generation and job.status in ('pending', 'processing')))
+  limit :limit) counted
 
 -- name: copy_vectors
 -- Vectors are kept per organization: the new owner gets copies of those it needs.
