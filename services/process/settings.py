@@ -18,7 +18,7 @@ class ProcessSettings(ModelSettings, OwnerSettings, DeliverySettings):
     push_slice_seconds: float = Field(
         540.0, gt=0, le=540, description="After so long a pushed job is checkpointed and goes on in the next delivery"
     )
-    max_defer_hours: int = Field(24, ge=1, le=240, description="How long a rate-limited job may wait in all")
+    max_defer_hours: int = Field(24, ge=1, le=240, description="How long a job may wait for one and the same reason")
     bulk_import_max_pending: int = Field(
         200,
         ge=1,

@@ -33,8 +33,8 @@ MAX_DESCRIPTION_CHARACTERS = 2_000
 _INPUT_TOKENS = 3_000
 """What an image of 2,000 by 2,000 pixels and the prompt take of a quota; corrected by each answer."""
 _READINGS = 2
-_TRUSTED_SECONDS = 600.0
-"""So long after an answer, a request that is called wrong is so for its image, and not for the way we ask."""
+_TRUSTED_SECONDS = 30.0
+"""So long after a blank page was read, a request that is called wrong is so for its image, not for the way we ask."""
 _BLANK_PAGE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAIAAAACACAAAAADmVT4XAAAAW0lEQVR42u3OMQEAAAgDoGn/zhpjDyRgLl0bAQEBAQEBAQEBAQEBAQEBAQEB"
     "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQGBsgfEoQH/AB+i6QAAAABJRU5ErkJggg=="
@@ -115,7 +115,7 @@ class GeminiReader:
         """Return what is written and shown in an image. See `shared.ports.models.ImageReader` for what it raises.
 
         An answer without sense is asked for once more; a refused image and an endless answer are not. Where the service
-        calls the request wrong, and has not answered any for a while, a blank page shows whether the image is.
+        calls the request wrong, a blank page shows whether the image is.
         """
         if not self.takes(media_type, size_bytes=len(image)):
             raise InvalidRequest(f"Images to read are PNG, JPEG or WebP of at most {MAX_IMAGE_BYTES >> 20} MiB.")
@@ -173,6 +173,7 @@ class GeminiReader:
                 failure.calls = (failure.calls or 0) + verdict.calls
                 failure.input_tokens += verdict.input_tokens
                 raise
+            self._trusted_until = self._clock.monotonic() + _TRUSTED_SECONDS
             used_in, used_out = _used(answer)
             verdict.calls += calls
             verdict.input_tokens, verdict.output_tokens = verdict.input_tokens + used_in + lost, used_out
@@ -194,11 +195,9 @@ class GeminiReader:
         async def request(client: genai.Client) -> types.GenerateContentResponse:
             return await client.aio.models.generate_content(model=self.model, contents=contents, config=config)
 
-        answered = await self._calls.call(
+        return await self._calls.call(
             request, used_tokens=lambda answer: _used(answer)[0] or None, tokens=_INPUT_TOKENS
         )
-        self._trusted_until = self._clock.monotonic() + _TRUSTED_SECONDS
-        return answered
 
 
 @cache

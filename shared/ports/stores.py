@@ -157,10 +157,10 @@ class WorkQueue(Protocol):
         ...
 
     async def defer(self, lease: Lease, reason: Failure, *, delay_seconds: float) -> bool:
-        """Put the job back without charging the attempt; False if it has been deferred for too long (then `fail`).
+        """Put the job back without charging the attempt; False if this reason has deferred it too long (then `fail`).
 
         No such bound has what says nothing about this job: waiting for a budget, for a job that reads the same file, or
-        for a model that limits calls and was therefore not asked. None of it counts for other waits.
+        for a model that limits calls and was therefore not asked, as long as some jobs are completed.
         """
         ...
 

@@ -241,13 +241,19 @@ class PostgresWorkQueue:
         await self._requeue(lease, failure, delay_seconds=delay_seconds)
 
     async def defer(self, lease: Lease, reason: Failure, *, delay_seconds: float) -> bool:  # noqa: D102
-        counts = not _was_not_asked(reason)
-        if counts and reason.code not in _UNBOUNDED:
-            async with self._db.get_connection() as connection:
-                if await self._sql.deferred_too_long.value(
-                    connection, job_id=lease.job_id, hours=self._max_defer_hours
-                ):
-                    return False
+        hours = self._max_defer_hours
+        async with self._db.get_connection() as connection:
+            # While the queue gets on, a wait for a model that was not asked says nothing about the job. Once nothing
+            # does, the model answers nobody, and the job must not wait for ever.
+            counts = not (_was_not_asked(reason) and await self._sql.any_completed.value(connection, hours=hours))
+            if (
+                counts
+                and reason.code not in _UNBOUNDED
+                and await self._sql.deferred_too_long.value(
+                    connection, job_id=lease.job_id, hours=hours, code=reason.code
+                )
+            ):
+                return False
         await self._requeue(
             lease,
             reason,

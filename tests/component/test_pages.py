@@ -113,12 +113,13 @@ async def test_a_page_that_the_model_refuses_is_read_by_ocr_and_flagged(desk: De
 
 
 async def test_a_picture_that_the_service_calls_wrong_is_read_by_ocr_and_flagged(desk: Desk) -> None:
-    """400 about one page: what was paid for the others stays, and the file is completed."""
+    """400 about one page, not about a blank one: what was paid for the others stays, and the file is completed."""
+    desk.model.read = lambda _: "A page, perhaps a blank one."
     desk.answers_to_pages(good, refused(400))
     await desk.put("scan.pdf", (FILES / "pdf" / "img2pdf-scan.pdf").read_bytes())
     job = await desk.job()
     assert (job["status"], job["result"]["refused_pages"]) == ("completed", {"IMAGE_REFUSED": [2]})
-    assert (job["pages_read"], job["page_cost_micros"]) == (2, PAGE_MICROS)
+    assert (job["pages_read"], job["page_cost_micros"]) == (2, 2 * PAGE_MICROS)
     assert "queue in lane four" in " ".join((await desk.places("scan.pdf"))[1][1].split())
 
 

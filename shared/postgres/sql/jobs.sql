@@ -245,7 +245,7 @@ returning id
 
 -- name: requeue_job
 -- Back to pending, for a retry, a deferral or a shutdown; `refund` gives the attempt back, `counts` says whether it
--- is remembered since when the job waits.
+-- is remembered since when the job waits for this reason.
 update document_processing_jobs set
   status = 'pending', processing_stage = 'pending', lease_owner = null, lease_until = null,
   attempts = greatest(attempts - :refund::int, 0),
@@ -254,6 +254,7 @@ update document_processing_jobs set
   deferred_reason = :deferred_reason,
   -- Handing a job back at a shutdown says nothing about how long it has been waiting; nor do days without a budget.
   deferred_since = case when :deferred_reason::text = 'BUDGET_EXHAUSTED' then null
+                        when :counts::boolean and error_code is distinct from :code then headrace_now()
                         when :counts::boolean then coalesce(deferred_since, headrace_now())
                         when :refund::int > 0 then deferred_since end,
   -- A refunded attempt has proved nothing about the job; a charged one ended without killing its worker.
@@ -263,9 +264,15 @@ update document_processing_jobs set
 where id = :job_id
 
 -- name: deferred_too_long
--- Whether the bound on waiting is reached.
-select coalesce(deferred_since < headrace_now() - make_interval(hours => :hours), false)
+-- Whether the bound on waiting for one reason is reached.
+select coalesce(error_code = :code and deferred_since < headrace_now() - make_interval(hours => :hours), false)
 from document_processing_jobs where id = :job_id
+
+-- name: any_completed
+-- Whether the queue gets on: the last job that was completed was so within the last hours.
+select coalesce((
+  select updated_at from document_processing_jobs where status = 'completed' order by updated_at desc limit 1
+) > headrace_now() - make_interval(hours => :hours), false)
 
 -- name: cancel_job
 -- Keeps its last stage. Its chunks go with it, so nothing is left to go on from.

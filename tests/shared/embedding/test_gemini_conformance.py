@@ -406,7 +406,7 @@ async def test_what_useless_answers_cost_is_known(server: Gemini, clock: QuickCl
 
 
 async def test_an_image_that_is_refused_is_told_from_a_request_that_is_wrong(server: Gemini, clock: QuickClock) -> None:
-    """A blank page is asked about once: its answer speaks for ten minutes, as that about any image does."""
+    """A blank page is asked about once: its answer speaks for the next half minute."""
     async with reader(server, clock) as opened:
         for calls, tokens in ((2, 1000), (1, 0)):
             server.answers = [status(400)]

@@ -26,6 +26,7 @@ ASKED: dict[tuple[str, str], tuple[dict[str, Any], set[str]]] = {
         {"lane": "interactive", "quarantined": False, "worker": "w", "lease_seconds": 60.0},
         {"jobs_queue", "jobs_turn"},
     ),
+    ("jobs", "any_completed"): ({"hours": 24}, {"jobs_by_status"}),
     ("jobs", "wake_parked"): ({"limit": 100}, {"jobs_parked"}),
     ("recover", "expired_leases"): ({"limit": 50, "after_until": None, "after_id": NOBODY}, {"jobs_leases"}),
     ("outbox", "ring_due"): ({"limit": 200}, {"jobs_unrung"}),

@@ -156,6 +156,27 @@ async def test_a_retry_is_rung_when_it_is_due_and_once(road: Road) -> None:
     assert await claim(road) is not None
 
 
+async def test_where_no_job_gets_on_nobody_waits_for_ever(road: Road) -> None:
+    """A model that answers nobody for days ends also those whom it was not asked for."""
+    not_asked = Failure(code="RATE_LIMITED", message="wait", calls=0)
+    for hours, stays in ((0, True), (23, True), (25, False)):
+        await road.shift_clock(hours * 3600)
+        job = await claim(road) if hours else await claimed(road)
+        assert job is not None
+        assert await road.queue.defer(job.lease, not_asked, delay_seconds=30) is stays, hours
+
+
+async def test_the_bound_on_waiting_is_that_of_one_reason(road: Road) -> None:
+    """Who has waited long for one thing, and may, is not ended by a moment's trouble with another."""
+    reading = Failure(code="SAME_FILE_BEING_READ", message="wait")
+    away = Failure(code="DATABASE_UNAVAILABLE", message="away")
+    for hours, reason, stays in ((0, reading, True), (25, reading, True), (26, away, True), (51, away, False)):
+        await road.shift_clock(hours * 3600)
+        job = await claim(road) if hours else await claimed(road)
+        assert job is not None
+        assert await road.queue.defer(job.lease, reason, delay_seconds=30) is stays, hours
+
+
 async def test_a_deferral_costs_no_attempt_and_is_bounded(road: Road) -> None:
     """A rate-limited job waits uncharged, says why, and ends after the bound on waiting."""
     job = await claimed(road)
@@ -181,6 +202,9 @@ async def test_waiting_for_a_model_that_was_not_asked_has_no_bound(road: Road) -
         await road.shift_clock(hours * 3600)
         job = await claim(road) if hours else await claimed(road)
         assert job is not None
+        road.bucket.put(f"{hours}.txt", b"of somebody who was answered")
+        await road.notify(f"{hours}.txt")
+        await road.work_off()
         assert await road.queue.defer(job.lease, reason, delay_seconds=30) is stays, hours
 
 
