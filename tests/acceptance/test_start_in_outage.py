@@ -28,7 +28,10 @@ async def begun(site: Site, module: str) -> AsyncIterator[ChildProcess]:
         [sys.executable, "-m", module],
         log_path=site.folder / f"{module}.log",
         ready=listens,
-        env=site.process_environment({"RECOVER_EVERY_SECONDS": 1, "DATABASE_POOL_TIMEOUT_SECONDS": 2}),
+        # Events of the local bucket are best effort, just after its start too: the comparison finds what they miss.
+        env=site.process_environment(
+            {"RECOVER_EVERY_SECONDS": 1, "RECONCILE_EVERY_SECONDS": 1, "DATABASE_POOL_TIMEOUT_SECONDS": 2}
+        ),
     )
     async with child:
         yield child
