@@ -28,11 +28,7 @@ async def begun(site: Site, module: str) -> AsyncIterator[ChildProcess]:
         [sys.executable, "-m", module],
         log_path=site.folder / f"{module}.log",
         ready=listens,
-        # Now and then ingest hears nothing of the upload for a minute. Events of the local bucket are best effort, but
-        # that it was lost there is not shown; the comparison finds the file.
-        env=site.process_environment(
-            {"RECOVER_EVERY_SECONDS": 1, "RECONCILE_EVERY_SECONDS": 1, "DATABASE_POOL_TIMEOUT_SECONDS": 2}
-        ),
+        env=site.process_environment({"RECOVER_EVERY_SECONDS": 1, "DATABASE_POOL_TIMEOUT_SECONDS": 2}),
     )
     async with child:
         yield child

@@ -4,17 +4,22 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from threading import Event
+from typing import Any
 
+import grpc
 import pytest
 from google.api_core.exceptions import ServiceUnavailable
 from google.api_core.retry import Retry, if_exception_type
 
 from shared.clock import SystemClock
 from shared.errors import RetryableError
+from shared.local.process import free_port
 from shared.local.pubsub.endpoint import Endpoint, serve
 from shared.local.pubsub.topology import SubscriptionSpec, Topology
 from shared.model.outcome import DONE, UNAVAILABLE, Outcome
 from shared.ports.broker import Delivery, Handler, Message
+from shared.pubsub.channel import stand_in_channel
 from shared.pubsub.publisher import PubSubPublisher
 from shared.pubsub.puller import Puller
 from shared.pubsub.subscriber import open_subscriber
@@ -414,6 +419,63 @@ async def test_server_restart_is_survived() -> None:
             await seen.until(lambda: seen.data == [0, 1])
             await puller.stop()
             await task
+
+
+class FailsWhileItIsOpened(grpc.StreamStreamClientInterceptor):
+    """The first stream has failed when its caller gets it; all others wait until there is a broker."""
+
+    def __init__(self) -> None:
+        self.failed, self.broker_is_up = Event(), Event()
+
+    def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        """Open a stream."""
+        if not self.failed.is_set():
+            ended, call = Event(), continuation(client_call_details, request_iterator)
+            call.add_done_callback(lambda _: ended.set())
+            assert ended.wait(PATIENCE_SECONDS)
+            self.failed.set()
+            return call
+        assert self.broker_is_up.wait(PATIENCE_SECONDS)
+        return continuation(client_call_details._replace(wait_for_ready=True), request_iterator)
+
+
+async def test_a_stream_that_fails_while_it_is_opened_leaves_none_behind_that_nobody_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a broker that was away for a moment, the library had a second stream: it got every other message."""
+    seen, first = Seen(), FailsWhileItIsOpened()
+    monkeypatch.setattr(
+        "shared.pubsub.subscriber.stand_in_channel",
+        lambda address: grpc.intercept_channel(stand_in_channel(address), first),
+    )
+
+    async def handler(delivery: Delivery) -> Outcome:
+        await seen.add(delivery)
+        return DONE
+
+    port = free_port()
+    async with Metrics("test") as metrics:
+        puller = Puller(
+            "work-bulk",
+            handler,
+            project_id="proj",
+            metrics=metrics,
+            concurrency=5,
+            emulator_host=f"127.0.0.1:{port}",
+        )
+        async with pulling(puller):
+            assert await asyncio.to_thread(first.failed.wait, PATIENCE_SECONDS)
+            async with (
+                serve(port=port, topology=TOPOLOGY) as endpoint,
+                PubSubPublisher(project_id="proj", metrics=metrics, emulator_host=endpoint.address) as publisher,
+            ):
+                first.broker_is_up.set()
+                bench = Bench(endpoint, publisher, metrics)
+                await _publish_until_stored(bench, range(1))
+                await seen.until(lambda: bool(seen.data))  # whichever stream got it, all are open now
+                await bench.publish(range(1, 20))
+                await seen.until(lambda: len(seen.data) == 20)
+    assert sorted(seen.data) == list(range(20))
 
 
 async def test_stop_before_run_and_twice(bench: Bench) -> None:
